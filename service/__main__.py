@@ -1,0 +1,307 @@
+"""The command `postroom` (also `python -m service`).
+
+Each command reads the configuration first; what is wrong with it is said on stderr, one line
+a mistake, and the exit status is 2. Logs go to stderr, `--json` alone goes to stdout.
+"""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from service import telemetry
+from service.settings import BadSettings, Settings
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="postroom",
+    help="A company's own mail-sending API on top of Microsoft 365.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="API keys of applications.", no_args_is_help=True)
+config_app = typer.Typer(help="The effective configuration.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="POSTROOM_CONFIG", help="The YAML file; the environment goes first."),
+]
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        settings = Settings.load(config)
+    except BadSettings as wrong:
+        for line in wrong.lines:
+            typer.echo(line, err=True)
+        raise typer.Exit(2) from None
+    telemetry.set_up(level=settings.log_level, form=settings.log_format)
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run the work on uvloop, which is asyncio's loop in C."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _fail(message: str, *, status: int = 1) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(status)
+
+
+@app.command()
+def api(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
+) -> None:
+    """Serve the HTTP API. SIGTERM: finish what is in hand, exit 0."""
+    from service import wiring
+
+    settings = _settings(config)
+    for warning in settings.warnings():
+        typer.echo(f"warning: {warning}", err=True)
+    _run(wiring.run_api(settings, host=host, port=port))
+
+
+@app.command()
+def worker(config: Config = None) -> None:
+    """Send what is due. SIGTERM: take nothing new, finish what is in hand, exit 0."""
+    from service import wiring
+
+    _run(wiring.run_worker(_settings(config)))
+
+
+@app.command()
+def migrate(config: Config = None) -> None:
+    """Bring the database to this version's schema; safe to run twice and at once."""
+    from service.ledger import LedgerUnavailable
+    from service.ledger import migrate as migrations
+    from service.ledger.engine import is_unavailable
+
+    settings = _settings(config)
+    try:
+        migrations.upgrade(settings.database_url.get_secret_value())
+    except Exception as exc:
+        if isinstance(exc, LedgerUnavailable) or is_unavailable(exc):
+            raise _fail(f"PostgreSQL cannot be used: {type(exc).__name__}. Check database_url.") from None
+        raise
+    typer.echo(f"The database is at revision {migrations.head()}.", err=True)
+
+
+@app.command()
+def sandbox(
+    state: Annotated[Path, typer.Option(help="Where its authority and certificates are kept.")] = Path(
+        ".postroom/sandbox"
+    ),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    submission_port: Annotated[int, typer.Option(help="SMTP with STARTTLS.")] = 2587,
+    http_port: Annotated[int, typer.Option(help="What it took, and its switches.")] = 2580,
+    https_port: Annotated[int, typer.Option(help="The token endpoint.")] = 2443,
+) -> None:
+    """Run the simulated Microsoft 365 alone."""
+    from service.sandbox import HELP, BadSandbox, SandboxBusy, contoso, run_sandbox
+
+    telemetry.set_up(level="info", form="console")
+    typer.echo(HELP, err=True)
+    try:
+        configuration = contoso(
+            state, host=host, submission_port=submission_port, http_port=http_port, https_port=https_port
+        )
+        _run(run_sandbox(configuration))
+    except KeyboardInterrupt:
+        return
+    except (BadSandbox, SandboxBusy, OSError, ValueError) as exc:
+        raise _fail(f"The sandbox cannot start: {exc}") from None
+
+
+@app.command()
+def dev(
+    state: Annotated[
+        Path, typer.Option(envvar="POSTROOM_STATE", help="Where everything is kept between runs.")
+    ] = Path(".postroom"),
+    port: Annotated[int, typer.Option(help="The API's port.")] = 8025,
+) -> None:
+    """Run the whole service on this machine, with nothing installed but Python."""
+    from service.local.dev import dev as run_dev
+
+    telemetry.set_up(level="warning", form="console")
+    # Servers end with the thread that started them, so this runs in the main thread's own loop.
+    raise typer.Exit(asyncio.run(run_dev(state, port=port)))
+
+
+@app.command(hidden=True)
+def openapi() -> None:
+    """Print the OpenAPI document; needs no configuration."""
+    from service.submission.document import main as print_document
+
+    print_document()
+
+
+# -- keys -------------------------------------------------------------------------------------
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="The application that will use the key.")],
+    config: Config = None,
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option(help="Comma-separated or repeated; all but operate and admin unless said."),
+    ] = None,
+    senders: Annotated[
+        list[str] | None,
+        typer.Option(help="Addresses or @domains that it may send from, comma-separated or repeated."),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Its mail goes to the sandbox only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print id and key as JSON.")] = False,
+) -> None:
+    """Make a key and show it, once."""
+    from service.ledger.keys import DEFAULT_SCOPES, SCOPES
+
+    chosen = _words(scopes) or list(DEFAULT_SCOPES)
+    unknown = sorted(set(chosen) - set(SCOPES))
+    if unknown:
+        raise _fail(f"Unknown scopes: {', '.join(unknown)}. There are: {', '.join(SCOPES)}.", status=2)
+    if not name.strip() or len(name) > 100 or not name.isprintable():
+        raise _fail("NAME is the application's name: 1 to 100 printable characters.", status=2)
+    allowed = [_sender(each) for each in _words(senders)]
+    key = _with_ledger(
+        _settings(config),
+        lambda ledger: ledger.create_key(name.strip(), scopes=chosen, senders=allowed, test=test),
+    )
+    if as_json:
+        typer.echo(json.dumps({"id": key.id, "key": key.token}))
+        return
+    typer.echo(f"{key.id} for {name.strip()}. The key is shown once:", err=True)
+    typer.echo(key.token)
+
+
+@keys_app.command("list")
+def keys_list(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
+) -> None:
+    """List all keys, never their secrets."""
+    found = _with_ledger(_settings(config), lambda ledger: ledger.list_keys())
+    if as_json:
+        rows = [
+            {
+                "id": key.id,
+                "application": key.application,
+                "test": key.test,
+                "scopes": list(key.scopes),
+                "senders": list(key.senders),
+                "created_at": key.created_at.isoformat(),
+                "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
+                "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
+            }
+            for key in found
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    now = datetime.now(UTC)
+    for key in found:
+        state = "usable" if key.usable(now) else "closed"
+        kind = "test" if key.test else "live"
+        typer.echo(f"{key.id}  {state}  {kind}  {key.application}  {', '.join(key.senders) or 'any sender'}")
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key: key_…")],
+    config: Config = None,
+) -> None:
+    """Close a key for ever."""
+    if not _with_ledger(_settings(config), lambda ledger: ledger.revoke_key(key_id)):
+        raise _fail("There is no key of this id; `postroom keys list` shows them.")
+    typer.echo(f"{key_id} is revoked.", err=True)
+
+
+def _with_ledger(settings: Settings, act: Any) -> Any:
+    from service import wiring
+    from service.ledger import LedgerUnavailable
+
+    async def work() -> Any:
+        ledger = wiring.open_ledger(settings, name="command")
+        try:
+            return await act(ledger)
+        finally:
+            await ledger.dispose()
+
+    try:
+        return asyncio.run(work())
+    except LedgerUnavailable:
+        raise _fail(
+            "PostgreSQL cannot be used at the moment. Check database_url, then `postroom migrate`."
+        ) from None
+    except Exception as exc:
+        if "UndefinedTable" in repr(exc):
+            raise _fail("The database has no tables yet: run `postroom migrate` first.") from None
+        raise
+
+
+def _words(given: list[str] | None) -> list[str]:
+    return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
+
+
+def _sender(text: str) -> str:
+    from service.mail.address import Address, BadAddress
+
+    try:
+        if text.startswith("@"):
+            return f"@{Address.parse(f'postmaster{text}').domain}"
+        return str(Address.parse(text))
+    except BadAddress as exc:
+        raise _fail(f"--senders takes addresses and @domains: {exc.detail}", status=2) from None
+
+
+# -- configuration ----------------------------------------------------------------------------
+
+
+@config_app.command("show")
+def config_show(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show every setting that is in force, where it comes from, and no secret."""
+    settings = _settings(config)
+    effective = settings.effective()
+    if as_json:
+        typer.echo(
+            json.dumps([
+                {"name": each.name, "value": each.value, "source": each.source} for each in effective
+            ], default=str)
+        )  # fmt: skip
+    else:
+        width = max((len(each.name) for each in effective), default=0)
+        for each in effective:
+            typer.echo(f"{each.name:<{width}}  {json.dumps(each.value, default=str)}  ({each.source})")
+    for warning in settings.warnings():
+        typer.echo(f"warning: {warning}", err=True)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration file."""
+    typer.echo(json.dumps(Settings.schema(), indent=2))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The story of one attempt, from a claimed delivery to its verdict in the ledger.
+
+    claimed ──> octets ──> session (token, login) ──> MAIL … body ──> fence ──> dot ──> verdict
+
+Before the fence everything may fail and nothing was sent. The fence is the last look at the
+ledger: the attempt is marked `dot` where its lease is still ours, and only then the dot may
+leave. Behind it silence means `uncertain`. Whatever happens, one closing is written; if
+even that cannot be, the lease runs out and the sweep judges the attempt by what the ledger
+saw of it.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from service.delivery import verdict
+from service.delivery.keeper import Keeper
+from service.delivery.schedule import Policy
+from service.delivery.seats import Seat
+from service.delivery.verdict import Case, Judgement
+from service.ledger import Ledger, LedgerUnavailable
+from service.ledger.claiming import Claimed
+from service.ledger.closing import Closing
+from service.ledger.ids import new_id
+from service.mail.address import Address
+from service.mail.envelope import Envelope
+from service.routes.route import Lane
+from service.routes.tokens import TokenRefused, Tokens, TokenUnavailable
+from service.smtp.faults import SmtpFault
+from service.smtp.phase import Phase
+from service.smtp.session import Report, Session, open_session
+from service.smtp.transcript import Entry
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What every attempt of a worker needs."""
+
+    worker: str
+    ledger: Ledger
+    tokens: Tokens
+    keeper: Keeper
+    policy: Policy
+
+
+class Attempt:
+    """One try at one delivery, on one seat of a lane."""
+
+    def __init__(self, claimed: Claimed, *, lane: Lane, seat: Seat, kit: Kit) -> None:
+        self.claimed = claimed
+        self._lane = lane
+        self._seat = seat
+        self._kit = kit
+        self._fenced = False  # the ledger knows that the dot may leave
+        self._facts: dict[str, Any] | None = None
+        self._transcript: list[dict[str, Any]] = []
+        self._conversation: asyncio.Task[Judgement] | None = None
+        self._case = Case(
+            claimed=claimed,
+            policy=kit.policy,
+            names=_names(claimed, lane),
+            jitter=random.uniform(-1, 1),  # noqa: S311  # spreads retries, guards nothing
+        )
+
+    async def carry(self, *, free_seat: Callable[[], None]) -> Judgement:
+        """Send, judge and write down; `free_seat` is called as soon as the session is free again."""
+        judgement = await self._judged()
+        session_message = self._seat.session.messages if self._seat.session else None
+        session_id = None if self._facts is None else str(self._facts["id"])
+        free_seat()
+        closing = Closing(
+            attempt_id=self.claimed.attempt_id,
+            message_id=self.claimed.message_id,
+            delivery_id=self.claimed.delivery_id,
+            lane=self._lane.name,
+            route=self._lane.route.name,
+            worker=self._kit.worker,
+            phase=judgement.phase.word,
+            outcome=judgement.outcome,
+            recipients=judgement.recipients,
+            reply=judgement.reply,
+            error=judgement.error,
+            transcript=self._transcript,
+            session_id=session_id,
+            session_message=session_message,
+            session_facts=self._facts,
+            trouble=judgement.trouble,
+            lane_well=judgement.lane_well,
+        )
+        await self._write(closing)
+        log.info(
+            "attempt.closed",
+            attempt=self.claimed.attempt_id,
+            message=self.claimed.message_id,
+            lane=self._lane.route.name,
+            outcome=judgement.outcome.value,
+            phase=judgement.phase.word,
+        )
+        return judgement
+
+    def abort(self) -> None:
+        """Stop talking now; what came of it is still judged and written down."""
+        if self._conversation is not None:
+            self._conversation.cancel()
+
+    async def _judged(self) -> Judgement:
+        """Come to a judgement, whatever happens on the way."""
+        self._conversation = asyncio.create_task(self._converse())
+        try:
+            return await self._conversation
+        except asyncio.CancelledError:
+            # `abort`: the end of our grace. Nobody else cancels an attempt.
+            self._drop_session()
+            self._note("stopped here: the worker shuts down")
+            phase = Phase.DOT if self._fenced else Phase.CONNECT
+            return verdict.judge_abort(self._case, phase=phase, dot_sent=self._fenced)
+        except SmtpFault as fault:
+            self._learn_from(fault)
+            return verdict.judge_opening(self._case, fault)
+        except TokenRefused as exc:
+            return verdict.judge_token(self._case, refused=True, detail=exc.detail, retry_after=None)
+        except TokenUnavailable as exc:
+            return verdict.judge_token(
+                self._case, refused=False, detail=exc.detail, retry_after=exc.retry_after
+            )
+        except LedgerUnavailable:  # before the first octet: the content could not be read
+            return verdict.judge_without_ledger(self._case)
+        except Exception as exc:
+            # A bug of ours must not cost the other messages their worker. Its type is enough for
+            # the ledger; the log has the rest.
+            log.exception("attempt.bug", attempt=self.claimed.attempt_id, message=self.claimed.message_id)
+            self._drop_session()
+            if self._fenced:
+                return verdict.judge_abort(self._case, phase=Phase.DOT, dot_sent=True)
+            return verdict.judge_bug(self._case, type(exc).__name__)
+
+    async def _converse(self) -> Judgement:
+        octets = await self._kit.ledger.octets(self.claimed.message_id)
+        envelope = Envelope(
+            reverse_path=Address.parse(self.claimed.reverse_path),
+            forward_paths=tuple(Address.parse(recipient.email) for recipient in self.claimed.recipients),
+        )
+        report = await self._transmit(envelope, octets)
+        if report.untouched:
+            # The kept session had ended meanwhile: that is nobody's fault, and a new one decides.
+            self._drop_session()
+            report = await self._transmit(envelope, octets)
+        self._transcript = list(report.transcript)
+        return verdict.judge(self._case, report)
+
+    async def _transmit(self, envelope: Envelope, octets: bytes) -> Report:
+        session = await self._session()
+        return await session.transmit(
+            envelope,
+            octets,
+            smtputf8=self.claimed.smtputf8,
+            eightbit=self.claimed.eightbit,
+            before_dot=self._fence,
+        )
+
+    async def _session(self) -> Session:
+        """Return the seat's session, or open one: with a fresh token where the login has one."""
+        kept = self._seat.usable_session(most_messages=self._lane.limits.messages_per_connection)
+        if kept is None:
+            await self._seat.empty()
+            kept = await self._open()
+            self._seat.session = kept
+        self._facts = kept.facts.as_json()
+        return kept
+
+    async def _open(self) -> Session:
+        peer, tokens = self._lane.route.peer, self._kit.tokens
+        login = await tokens.login_for(self._lane)
+        try:
+            return await open_session(peer, login, session_id=new_id("ses"))
+        except SmtpFault as fault:
+            refused_token = (
+                login is not None
+                and login.method == "xoauth2"
+                and fault.phase is Phase.AUTH
+                and fault.reply is not None
+                and fault.reply.permanent()
+            )
+            if not refused_token:
+                raise
+            self._learn_from(fault)
+        # A token that is refused may have been revoked before its time: one fresh one, once.
+        login = await tokens.login_for(self._lane, refresh=True)
+        return await open_session(peer, login, session_id=new_id("ses"))
+
+    async def _fence(self) -> bool:
+        """Ask the ledger for the dot. A "no", or no answer, means that it must not leave."""
+        try:
+            async with asyncio.timeout(self._kit.policy.lease):
+                marked = await self._kit.ledger.fence(self.claimed.attempt_id)
+        except (LedgerUnavailable, TimeoutError):
+            return False
+        # The answer may have been slow, or we were stopped in between: our own clock has a word too.
+        self._fenced = marked and self._kit.keeper.holds(self.claimed.attempt_id)
+        return self._fenced
+
+    async def _write(self, closing: Closing) -> None:
+        """Write the closing until the ledger has it; the lease is renewed meanwhile."""
+        wait = 0.1
+        while True:
+            try:
+                await self._kit.ledger.close(closing)
+            except LedgerUnavailable:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2.0)
+            except Exception:
+                # The ledger refuses this record: a bug. The sweep will judge the attempt.
+                log.exception("attempt.not_written", attempt=closing.attempt_id)
+                return
+            else:
+                return
+
+    def _learn_from(self, fault: SmtpFault) -> None:
+        """Keep what was learnt of a session that never came to be."""
+        if fault.facts is not None:
+            facts = fault.facts.as_json()
+            self._facts = facts
+            opening = facts.get("transcript")
+            self._transcript = list(opening) if isinstance(opening, list | tuple) else []
+            facts["transcript"] = []
+
+    def _drop_session(self) -> None:
+        session, self._seat.session = self._seat.session, None
+        if session is not None:
+            session.abort()
+
+    def _note(self, text: str) -> None:
+        phase = Phase.DOT if self._fenced else Phase.CONNECT
+        entry = Entry(at=datetime.now(UTC), who="note", phase=phase, text=text)
+        self._transcript.append(entry.as_json())
+
+
+def _names(claimed: Claimed, lane: Lane) -> dict[str, str]:
+    mailbox = str(lane.account.address) if lane.account is not None else lane.route.name
+    return {"mailbox": mailbox, "sender": claimed.reverse_path, "host": lane.route.peer.host}

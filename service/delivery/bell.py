@@ -1,0 +1,120 @@
+"""The bell: how a lane's drains hear at once that something is due.
+
+Two ways, both best effort and both through Redis. A message on a channel wakes every worker
+that lingers, within a millisecond. An arq job for the lane, at most one a second, is there
+for a worker that starts later, and, deferred, is the clock for retries and permits. Neither
+holds anything that matters: the truth is in PostgreSQL, and the sweep finds what was not
+rung, so a flushed, restarted or absent Redis costs seconds.
+
+Jobs are JSON and never pickled: whoever can write to Redis must not run code in a worker.
+Job ids carry an epoch, because arq refuses an id as long as a killed worker's mark on it
+lasts.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Collection
+
+import structlog
+from arq.connections import ArqRedis
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
+
+log = structlog.get_logger()
+
+CHANNEL = "postroom:bell"
+QUEUE = "postroom:drains"
+
+#: What a bell may cost before we give up on it: the sweep rings later.
+_PATIENCE = 1.0
+
+
+def to_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def from_json(octets: bytes) -> dict[str, object]:
+    """Read a job; whatever is not a JSON object is refused, a pickle for example."""
+    value = json.loads(octets)
+    if not isinstance(value, dict):
+        raise TypeError("a job is a JSON object")
+    return value
+
+
+def open_redis(url: str) -> ArqRedis:
+    """Make a client of Redis; nothing is connected yet, and every wait has a limit."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=20,
+        timeout=_PATIENCE,
+        socket_timeout=5.0,
+        socket_connect_timeout=_PATIENCE,
+        socket_keepalive=True,
+        health_check_interval=30,
+    )
+    return ArqRedis(pool, job_serializer=to_json, job_deserializer=from_json, default_queue_name=QUEUE)
+
+
+class Bell:
+    """Ring lanes; never raises, and never takes longer than a second."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+        self._enqueued: dict[str, int] = {}  # lane -> the second of its last job
+
+    async def ring(self, lanes: Collection[str]) -> None:
+        """Say that something may be due in these lanes."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._redis.publish(CHANNEL, json.dumps(sorted(lanes)))
+                await self._enqueue(lanes)
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.info("bell.silent", reason=type(exc).__name__)
+
+    async def _enqueue(self, lanes: Collection[str]) -> None:
+        second = int(time.time())
+        for lane in lanes:
+            if self._enqueued.get(lane) != second:
+                self._enqueued[lane] = second
+                await self._redis.enqueue_job("drain", lane, _job_id=f"drain:{lane}:{second}")
+
+    async def ring_at(self, lane: str, wait: float) -> None:
+        """Ring a lane in `wait` seconds, by arq's clock."""
+        at = int(time.time() + wait)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._redis.enqueue_job("drain", lane, _job_id=f"drain:{lane}:{at}", _defer_by=wait)
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.info("bell.silent", reason=type(exc).__name__)
+
+    async def answers(self) -> bool:
+        """Say whether Redis is there."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return bool(await self._redis.ping())
+        except (RedisError, OSError, TimeoutError):
+            return False
+
+
+async def listen(redis: ArqRedis, heard: Callable[[Collection[str]], None]) -> None:
+    """Call `heard` with the lanes of every ring, until cancelled; comes back by itself after Redis."""
+    while True:
+        try:
+            async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(CHANNEL)
+                while True:
+                    ring = await subscription.get_message(timeout=4.0)
+                    if ring is not None:
+                        heard(_lanes(ring["data"]))
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.info("bell.deaf", reason=type(exc).__name__)
+            await asyncio.sleep(1.0)
+
+
+def _lanes(octets: bytes) -> list[str]:
+    try:
+        value = json.loads(octets)
+    except ValueError:
+        return []
+    return [lane for lane in value if isinstance(lane, str)] if isinstance(value, list) else []

@@ -1,0 +1,28 @@
+"""Names of things in the ledger: `msg_01JDB6Z0Q5V8W6K3T1E9F4H2RC`.
+
+A prefix that says what it is, and 128 bits written in Crockford's base 32 like a ULID: the
+first 48 are the time in milliseconds, so names sort by age and new rows lie side by side in
+an index (RFC 9562, section 5.7, explains why that matters).
+"""
+
+import re
+from typing import Literal
+
+import uuid_utils
+
+Kind = Literal["msg", "dlv", "att", "ses", "sea", "key", "wrk", "req"]
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_SHAPE = re.compile(r"([a-z]{3})_([0-9A-HJKMNP-TV-Z]{26})")
+
+
+def new_id(kind: Kind) -> str:
+    """Make a name that nobody had before."""
+    number = uuid_utils.uuid7().int
+    return f"{kind}_{''.join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))}"
+
+
+def is_id(text: str, kind: Kind) -> bool:
+    """Say whether `text` has the form of a name of this kind; nothing else reaches a query."""
+    match = _SHAPE.fullmatch(text)
+    return match is not None and match[1] == kind

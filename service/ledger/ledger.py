@@ -1,0 +1,204 @@
+"""The ledger as the other rooms hold it: acts, each one short transaction.
+
+The functions of this room take a connection and never commit; this class owns the engine,
+the transactions and the grouping, so that nobody else has to know SQLAlchemy. Every method
+raises `LedgerUnavailable` when PostgreSQL cannot work at the moment.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.ledger import accepting, backlog, claiming, closing, history, keys, migrate, replaying, sweeping
+from service.ledger.engine import open_engine, transaction
+from service.ledger.groups import Grouped
+
+#: Octets that one grouped write carries at the most; a larger message goes alone.
+_GROUP_OCTETS = 1_000_000
+
+#: Attempts that one grouped fence or close carries at the most.
+_GROUP_ATTEMPTS = 200
+
+
+class Ledger:
+    """Everything that is written and read; one for each process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._accepts: Grouped[accepting.Submission, accepting.Answer] = Grouped(
+            self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: len(item.message.octets) + 2_000
+        )
+        self._fences: Grouped[str, bool] = Grouped(self._fence_group, most=_GROUP_ATTEMPTS, weigh=lambda _: 1)
+        self._closes: Grouped[closing.Closing, None] = Grouped(
+            self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
+        )
+
+    @classmethod
+    def open(cls, url: str, *, name: str, connections: int) -> Self:
+        """Make a ledger on the database at `url`; nothing is connected yet."""
+        return cls(open_engine(url, name=name, size=connections))
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    # -- the door ------------------------------------------------------------------------
+
+    async def accept(self, submission: accepting.Submission) -> accepting.Answer:
+        """Commit one message, or say why its idempotency key forbids it."""
+        if submission.idempotency is not None:
+            # Alone: it may have to wait for another transaction, and nobody should wait with it.
+            return (await self._accept_group([submission]))[0]
+        return await self._accepts.put(submission)
+
+    async def _accept_group(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer]:
+        async with transaction(self._engine) as db:
+            return await accepting.accept(db, items)
+
+    async def replay(
+        self, application: str, wanted: accepting.IdempotencyKey
+    ) -> accepting.Replayed | accepting.KeyReused | None:
+        """Say how a request under this idempotency key was answered; None where the key is free."""
+        async with transaction(self._engine) as db:
+            return await replaying.replay(db, application=application, wanted=wanted)
+
+    async def waiting(self, *, most: int) -> int:
+        """Count the deliveries that wait, up to `most`."""
+        async with transaction(self._engine) as db:
+            return await backlog.waiting(db, most=most)
+
+    async def find_key(self, token: str) -> keys.Key | None:
+        async with transaction(self._engine) as db:
+            return await keys.find(db, token)
+
+    async def touch_keys(self, key_ids: Sequence[str]) -> None:
+        async with transaction(self._engine) as db:
+            await keys.touch(db, key_ids)
+
+    async def create_key(
+        self,
+        application: str,
+        *,
+        scopes: Sequence[str],
+        senders: Sequence[str],
+        test: bool = False,
+        restrictions: Mapping[str, Any] | None = None,
+        expires_at: datetime | None = None,
+    ) -> keys.NewKey:
+        async with transaction(self._engine) as db:
+            return await keys.create(
+                db,
+                application,
+                scopes=scopes,
+                senders=senders,
+                test=test,
+                restrictions=restrictions or {},
+                expires_at=expires_at,
+            )
+
+    async def list_keys(self) -> list[keys.Key]:
+        async with transaction(self._engine) as db:
+            return await keys.every(db)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        async with transaction(self._engine) as db:
+            return await keys.revoke(db, key_id)
+
+    # -- reading -------------------------------------------------------------------------
+
+    async def message(self, message_id: str, *, application: str | None) -> history.MessageView | None:
+        async with transaction(self._engine) as db:
+            return await history.message(db, message_id, application=application)
+
+    async def attempts(self, message_id: str) -> list[history.AttemptView]:
+        async with transaction(self._engine) as db:
+            return await history.attempts(db, message_id)
+
+    async def attempt(self, attempt_id: str, *, application: str | None) -> history.AttemptView | None:
+        async with transaction(self._engine) as db:
+            return await history.attempt(db, attempt_id, application=application)
+
+    async def transcript(self, attempt_id: str, *, application: str | None) -> history.TranscriptView | None:
+        async with transaction(self._engine) as db:
+            return await history.transcript(db, attempt_id, application=application)
+
+    async def events(self, message_id: str) -> list[history.EventView]:
+        async with transaction(self._engine) as db:
+            return await history.events(db, message_id)
+
+    async def lanes(self) -> list[history.LaneView]:
+        async with transaction(self._engine) as db:
+            return await history.lanes(db)
+
+    # -- dispatch ------------------------------------------------------------------------
+
+    async def claim(self, wish: claiming.Wish, limits: claiming.LaneLimits) -> claiming.Claim:
+        """Take what is due in a lane; what is taken is in hand and leased."""
+        async with transaction(self._engine) as db:
+            return await claiming.claim(db, wish, limits)
+
+    async def octets(self, message_id: str) -> bytes:
+        async with transaction(self._engine) as db:
+            return await claiming.octets(db, message_id)
+
+    async def fence(self, attempt_id: str) -> bool:
+        """Say whether the dot may leave: the lease is ours, and the ledger knows of the dot."""
+        return await self._fences.put(attempt_id)
+
+    async def _fence_group(self, items: Sequence[str]) -> list[bool]:
+        async with transaction(self._engine) as db:
+            ours = await closing.fence(db, items)
+        return [item in ours for item in items]
+
+    async def close(self, result: closing.Closing) -> None:
+        """Write what came of an attempt."""
+        await self._closes.put(result)
+
+    async def _close_group(self, items: Sequence[closing.Closing]) -> list[None]:
+        async with transaction(self._engine) as db:
+            await closing.close(db, items)
+        return [None] * len(items)
+
+    async def renew(self, attempts: Sequence[str], *, seats: Sequence[str], lease: float) -> sweeping.Kept:
+        async with transaction(self._engine) as db:
+            return await sweeping.renew(db, attempts, seats=seats, lease=lease)
+
+    async def give_back(self, seats: Sequence[str]) -> None:
+        async with transaction(self._engine) as db:
+            await sweeping.give_back(db, seats)
+
+    async def rescue(
+        self, *, uncertain_after: float, errors: sweeping.RescueErrors
+    ) -> list[sweeping.Rescued]:
+        async with transaction(self._engine) as db:
+            return await sweeping.rescue(db, uncertain_after=uncertain_after, errors=errors)
+
+    async def expire(self, *, errors: sweeping.RescueErrors) -> int:
+        async with transaction(self._engine) as db:
+            return await sweeping.expire(db, errors=errors)
+
+    async def lanes_with_due(self, lanes: Sequence[str]) -> list[str]:
+        async with transaction(self._engine) as db:
+            return await sweeping.lanes_with_due(db, lanes)
+
+    async def forget_old(self) -> None:
+        async with transaction(self._engine) as db:
+            await sweeping.forget_old(db)
+
+    # -- health --------------------------------------------------------------------------
+
+    async def revision(self) -> str | None:
+        """Return the revision at which the database stands."""
+        async with transaction(self._engine) as db:
+            return await migrate.revision(db)
+
+    async def writable(self) -> bool:
+        """Say whether the ledger can write: not read-only, not in recovery."""
+        async with transaction(self._engine) as db:
+            state = await db.execute(
+                text("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'")
+            )
+            return not state.scalar_one()

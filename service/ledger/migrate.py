@@ -1,0 +1,83 @@
+"""Bring a database to this version's schema, and say how far it is (Alembic).
+
+`upgrade` may run twice, and by several pods at once: an advisory lock lets one of them work
+while the others wait and then find nothing to do. A migration never waits long for a lock
+that a busy worker holds: `lock_timeout` makes it fail and be tried again.
+"""
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from service.ledger.engine import async_url
+
+#: The advisory lock of migrations; any constant that nobody else uses in this database.
+_LOCK = 0x706F7374_726F6F6D  # "postroom"
+
+
+def scripts() -> Path:
+    """Find the migrations: beside the package in a checkout, inside it when installed."""
+    here = Path(__file__).resolve()
+    installed = here.parent / "migrations"
+    return installed if installed.is_dir() else here.parents[2] / "migrations"
+
+
+def configuration() -> Config:
+    """Return Alembic's configuration; there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return config
+
+
+def head() -> str:
+    """Return the revision that this version of the service needs."""
+    revision = ScriptDirectory.from_config(configuration()).get_current_head()
+    if revision is None:
+        raise RuntimeError("the service has no migrations")
+    return revision
+
+
+def upgrade(database_url: str) -> None:
+    """Bring the database to `head()`; blocks, and must not run inside an event loop."""
+    asyncio.run(_upgrade(database_url))
+
+
+async def _upgrade(database_url: str) -> None:
+    engine = create_async_engine(async_url(database_url), poolclass=None)
+    try:
+        async with engine.connect() as connection:
+            # A session's lock, not a transaction's: migrations commit on their own.
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            await connection.commit()
+            try:
+                await connection.run_sync(_run)
+                await connection.commit()
+            finally:
+                await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+                await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def _run(connection: Connection) -> None:
+    config = configuration()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def revision(connection: AsyncConnection) -> str | None:
+    """Return the revision at which this database stands, None for an empty one."""
+    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+def revisions() -> frozenset[str]:
+    """Return every revision that this version knows."""
+    return frozenset(
+        script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()
+    )

@@ -1,0 +1,293 @@
+"""The tables of the ledger, as the migrations leave them.
+
+    messages ──< recipients >── deliveries ──< attempts >── sessions
+        │            └──────< events
+        └── contents (the octets, apart: they are large and rarely read)
+
+    lanes        one row a lane: its lock, its pause
+    connections  the seats of a lane: who may hold a session open, and until when
+    keys         API keys of applications, as hashes
+    idempotency  answers already given, by application, path and key
+
+How the queue works: a delivery with `due_at` is waiting; a claim takes `due_at` away, names
+the open attempt in `attempt_id` and writes that attempt with a lease. Whoever closes the
+attempt sets `due_at` again, or `finished_at`. Times are PostgreSQL's own everywhere.
+
+Why a statement writes JSON where it could write columns: what a peer said is kept as it
+came, and nobody searches inside it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from service.ledger.states import FINAL, Outcome, Status, moves_in_sql
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NOW = text("clock_timestamp()")
+
+
+def _one_of(column: str, values: type[Status] | type[Outcome] | tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+def _id(name: str = "id", **options: object) -> "Column[str]":
+    # C collation: names sort by age, bytewise, whatever the database's language is
+    return Column(name, Text(collation="C"), **options)  # type: ignore[arg-type]  # passed on as they are
+
+
+def _time(name: str, **options: object) -> "Column[object]":
+    return Column(name, DateTime(timezone=True), **options)  # type: ignore[arg-type]  # passed on as they are
+
+
+keys = Table(
+    "keys",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the secret part; 256 random bits need no salt
+    Column("test", Boolean, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("senders", ARRAY(Text), nullable=False, server_default="{}"),  # empty: every sender of the routes
+    Column("restrictions", JSONB, nullable=False, server_default="{}"),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("expires_at"),
+    _time("revoked_at"),
+    _time("last_used_at"),
+    Index(None, "application"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False),
+    _id("key_id", nullable=False),
+    Column("test", Boolean, nullable=False, server_default="false"),
+    Column("from_email", Text, nullable=False),
+    Column("from_name", Text),
+    Column("reverse_path", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("message_id", Text, nullable=False),
+    Column("size", Integer, nullable=False),  # octets, before dot-stuffing
+    Column("sha256", Text, nullable=False),
+    Column("smtputf8", Boolean, nullable=False, server_default="false"),
+    Column("eightbit", Boolean, nullable=False, server_default="false"),
+    Column("route_requested", Text, nullable=False, server_default="auto"),
+    Column("plan", JSONB, nullable=False, server_default="{}"),
+    Column("stream", Text, nullable=False, server_default="transactional"),
+    Column("priority", SmallInteger, nullable=False, server_default="1"),  # 0 high, 1 normal, 2 low
+    Column("on_uncertain", Text, nullable=False, server_default="resend"),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("metadata", JSONB, nullable=False, server_default="{}"),
+    Column("reply_to", JSONB, nullable=False, server_default="[]"),
+    _time("scheduled_at"),
+    _time("expires_at", nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+    CheckConstraint("on_uncertain IN ('resend', 'hold')", "on_uncertain"),
+    CheckConstraint("priority BETWEEN 0 AND 2", "priority"),
+    CheckConstraint("size >= 0", "size"),
+    Index(None, "application", "id"),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column(
+        "message_id",
+        Text(collation="C"),
+        ForeignKey("messages.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("octets", LargeBinary, nullable=False),  # exactly what goes after DATA, not dot-stuffed
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(primary_key=True),
+    Column("message_id", Text(collation="C"), ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("application", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("lost", Integer, nullable=False, server_default="0"),  # leases that ran out
+    Column(
+        "lost_alone", Integer, nullable=False, server_default="0"
+    ),  # … with nothing else in the worker's hand
+    _id("attempt_id"),  # the open attempt
+    _time("due_at"),  # null: nothing to claim
+    _time("expires_at", nullable=False),
+    _time("finished_at"),
+    CheckConstraint("attempt_id IS NULL OR due_at IS NULL", "waiting_or_in_hand"),
+    Index(None, "message_id"),
+    # The queue. Partial: what is finished or in hand costs nothing here.
+    Index("ix_deliveries_due", "lane", "priority", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_deliveries_open", "expires_at", postgresql_where=text("finished_at IS NULL")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column(
+        "message_id",
+        Text(collation="C"),
+        ForeignKey("messages.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("position", SmallInteger, primary_key=True, autoincrement=False),
+    Column("type", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("name", Text),
+    Column("status", Text, nullable=False),
+    _id("delivery_id"),
+    _id("attempt_id"),  # the last attempt that carried it
+    _time("due_at"),
+    Column("tries", Integer, nullable=False, server_default="0"),  # attempts that failed for its own sake
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("reply", JSONB),
+    Column("reason", Text),  # why it came into its state: a stable code
+    Column("error", JSONB),
+    _time("updated_at", nullable=False, server_default=_NOW),
+    _time("finished_at"),
+    CheckConstraint("type IN ('to', 'cc', 'bcc')", "type"),
+    CheckConstraint(_one_of("status", Status), "status"),
+    CheckConstraint(
+        f"(finished_at IS NOT NULL) = ({_one_of('status', tuple(sorted(FINAL)))})", "finished_if_final"
+    ),
+    Index(None, "delivery_id"),
+    postgresql_with={"fillfactor": "80"},
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _id(primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("facts", JSONB, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(primary_key=True),
+    Column("message_id", Text(collation="C"), ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "delivery_id", Text(collation="C"), ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False
+    ),
+    Column("number", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("alone", Boolean, nullable=False, server_default="false"),
+    _time("started_at", nullable=False),
+    _time("ended_at"),
+    _time("lease_until"),
+    Column("phase", Text, nullable=False),  # how far the dialogue came, as far as the ledger knows
+    Column("outcome", Text),
+    Column("recipients", JSONB, nullable=False),  # [{position, email, reply, status}]
+    Column("recipient_count", Integer, nullable=False),
+    Column("reply", JSONB),
+    Column("peer_trailer", JSONB),
+    _id("session_id"),
+    Column("session_message", Integer),  # how many-th message of its session
+    Column("size", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("transcript", JSONB),
+    Column("error", JSONB),
+    _time("next_attempt_at"),
+    UniqueConstraint("delivery_id", "number"),
+    CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', Outcome)}", "outcome"),
+    CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", "ended_if_judged"),
+    CheckConstraint("(outcome IS NULL) = (lease_until IS NOT NULL)", "leased_while_open"),
+    Index(None, "message_id", "id"),
+    # One open attempt a delivery, whatever happens.
+    Index("uq_attempts_open", "delivery_id", unique=True, postgresql_where=text("outcome IS NULL")),
+    Index("ix_attempts_lease", "lease_until", postgresql_where=text("outcome IS NULL")),
+    # What a lane used of its limits, newest first, answered from the index alone.
+    Index("ix_attempts_use", "lane", "ended_at", postgresql_include=["recipient_count"]),
+    postgresql_with={"fillfactor": "70"},
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("route", Text, nullable=False),
+    _time("paused_until"),
+    Column("pause_error", JSONB),
+    Column("troubles", Integer, nullable=False, server_default="0"),  # failures of the route in a row
+    _time("updated_at", nullable=False, server_default=_NOW),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    _id(primary_key=True),  # a seat: the right to hold one session open
+    Column("lane", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    _time("lease_until", nullable=False),
+    Index(None, "lane", "lease_until"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("message_id", Text(collation="C"), ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    Column("reason", Text),
+    _id("attempt_id"),
+    Column("reply", JSONB),
+    Column("actor", Text),  # who moved it, where a person did
+    _time("created_at", nullable=False, server_default=_NOW),
+    # A reader that follows the feed waits for older transactions to end before it moves on.
+    Column("txid", Text, nullable=False, server_default=text("pg_current_xact_id()::text")),
+    CheckConstraint(moves_in_sql(), "move"),
+    Index(None, "message_id", "id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("application", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # the body of the first answer, as it was sent
+    _time("created_at", nullable=False, server_default=_NOW),
+    Index(None, "created_at"),
+)

@@ -1,0 +1,201 @@
+"""Rules for the certificates that we present, and for those that we trust.
+
+A connector of Exchange Online recognises us by a client certificate: its subject's common name
+or one of its alternative names has to cover an accepted domain, and the whole chain has to be
+sent (550 5.7.64 otherwise). Microsoft takes public authorities only; a chain that ends in the
+route's own `ca_file` is for a test against something else.
+
+An application of Entra ID proves itself by a certificate that was uploaded there, so nothing is
+asked of its chain: only that the key belongs to it and that its time has not passed.
+
+Everything here looks at files and says what is wrong with them as a `BadCertificate`: which of
+the two files, which rule, what to do.
+"""
+
+import ssl
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from service.mail.address import BadAddress, domain_name
+
+_MOST_OCTETS = 4 * 1024 * 1024  # a bundle of all public authorities has a quarter of a megabyte
+_LONGEST_CHAIN = 10
+
+
+class BadCertificate(Exception):
+    """A file with a certificate or a key breaks a rule. The text says which, and the remedy."""
+
+    def __init__(self, detail: str, *, field: Literal["certificate_file", "private_key_file"]) -> None:
+        self.field = field
+        super().__init__(detail)
+
+
+def check_application_certificate(certificate: Path, private_key: Path, *, now: datetime) -> None:
+    """See that an application can sign with its key: it belongs to the certificate, is RSA, and in date."""
+    leaf = _leaf_with_key(certificate, private_key, now=now)[0]
+    if not isinstance(leaf.public_key(), RSAPublicKey):
+        raise BadCertificate(
+            "Entra ID takes RSA keys only for applications. Make an RSA key and upload its certificate.",
+            field="certificate_file",
+        )
+
+
+def check_client_certificate(
+    certificate: Path,
+    private_key: Path,
+    *,
+    ca_file: Path | None,
+    domains: Sequence[str] | None,
+    now: datetime,
+) -> None:
+    """See that a client certificate is complete and, where domains are given, covers one of them."""
+    chain = _leaf_with_key(certificate, private_key, now=now)
+    _check_chain(chain, ca_file, now=now)
+    if domains is not None and not any(_covers(name, domains) for name in _names(chain[0])):
+        raise BadCertificate(
+            "neither its common name nor an alternative name covers one of organization.accepted_domains (the guide). "
+            "Use a certificate for a name in one of them, such as *.contoso.com.",
+            field="certificate_file",
+        )
+
+
+def read_authorities(path: Path) -> list[x509.Certificate]:
+    """Read the certificates of a `ca_file`."""
+    return _certificates(path)
+
+
+def _leaf_with_key(certificate: Path, private_key: Path, *, now: datetime) -> list[x509.Certificate]:
+    chain = _certificates(certificate)
+    try:
+        key = serialization.load_pem_private_key(_read(private_key, "private_key_file"), password=None)
+    except TypeError:
+        raise BadCertificate(
+            "the private key is encrypted. Decrypt it (openssl pkey) and guard the file instead.",
+            field="private_key_file",
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadCertificate(
+            "has no private key in PEM form. Name the file that has it.", field="private_key_file"
+        ) from None
+    if _public(key.public_key()) != _public(chain[0].public_key()):
+        raise BadCertificate(
+            "is not the key of the first certificate in certificate_file. Put the certificate itself first, "
+            "its authorities after it, or name the right key.",
+            field="private_key_file",
+        )
+    _check_time(chain[:1], now)
+    return chain
+
+
+def _check_chain(chain: Sequence[x509.Certificate], ca_file: Path | None, *, now: datetime) -> None:
+    """Walk from the certificate up to an authority that is trusted."""
+    given = read_authorities(ca_file) if ca_file else []
+    current = chain[0]
+    for _ in range(_LONGEST_CHAIN):
+        if any(_issued(current, by=root) for root in (*given, *_system_authorities(current))):
+            return
+        above = next((other for other in chain[1:] if other != current and _issued(current, by=other)), None)
+        if above is None:
+            break
+        _check_time([above], now)
+        current = above
+    if current.issuer == current.subject:
+        raise BadCertificate(
+            "its chain ends in an authority that nobody knows, and Microsoft takes public authorities only. "
+            "Get a certificate from one, or name the authority's own certificate in ca_file.",
+            field="certificate_file",
+        )
+    raise BadCertificate(
+        "the chain is not complete: the certificate of an authority in between is missing. "
+        "Append what the authority gave with it (often called chain or fullchain).",
+        field="certificate_file",
+    )
+
+
+def _issued(certificate: x509.Certificate, *, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _system_authorities(certificate: x509.Certificate) -> Iterator[x509.Certificate]:
+    """Find the authorities of this machine that may have issued a certificate."""
+    issuer = certificate.issuer.public_bytes()
+    for der in ssl.create_default_context().get_ca_certs(binary_form=True):
+        if issuer in der:
+            with warnings.catch_warnings():
+                # Some old authorities have serial numbers that RFC 5280 no longer allows.
+                warnings.simplefilter("ignore")
+                yield x509.load_der_x509_certificate(der)
+
+
+def _check_time(certificates: Iterable[x509.Certificate], now: datetime) -> None:
+    for certificate in certificates:
+        if now > certificate.not_valid_after_utc:
+            raise BadCertificate(
+                f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. Renew it.",
+                field="certificate_file",
+            )
+        if now < certificate.not_valid_before_utc:
+            raise BadCertificate(
+                f"is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC only. "
+                "Look at this machine's clock, or use the one before it.",
+                field="certificate_file",
+            )
+
+
+def _names(certificate: x509.Certificate) -> Iterator[str]:
+    for attribute in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME):
+        yield str(attribute.value)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return
+    yield from names.get_values_for_type(x509.DNSName)
+
+
+def _covers(name: str, domains: Sequence[str]) -> bool:
+    """Say whether a certificate's name is an accepted domain, or lies below one."""
+    try:
+        plain = domain_name(name.removeprefix("*."))
+    except BadAddress:
+        return False  # a common name may be any text
+    return any(plain == domain or plain.endswith(f".{domain}") for domain in domains)
+
+
+def _public(key: object) -> bytes:
+    assert hasattr(key, "public_bytes")
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_bytes(serialization.Encoding.DER, form))
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x509.load_pem_x509_certificates(_read(path, "certificate_file"))
+    except ValueError:
+        raise BadCertificate(
+            "has no certificate in PEM form. Name the file that has it.", field="certificate_file"
+        ) from None
+
+
+def _read(path: Path, field: Literal["certificate_file", "private_key_file"]) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_OCTETS)
+    except (OSError, ValueError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else "not a path"
+        raise BadCertificate(
+            f"cannot be read ({reason}). Correct the path or its permissions.", field=field
+        ) from None

@@ -1,0 +1,349 @@
+"""The settings as they are written: one class a group, one field a setting.
+
+These are pydantic models, as all that comes from outside is. They say what a value looks like;
+what the guide and common sense say about values together stands in `rules.py`, and `build.py`
+makes the values of the rooms below out of them. Every group is frozen and refuses names that
+it does not know.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from service.routes.kinds import MEGABYTE, Cloud
+from service.routes.route import RouteKind
+from service.settings.values import (
+    GROUP,
+    LIST,
+    Domain,
+    Domains,
+    Duration,
+    EhloName,
+    Host,
+    HostAndPort,
+    IpAddresses,
+    MailAddress,
+    Port,
+    Senders,
+    Size,
+)
+from service.smtp.peer import TlsMode
+
+_NAME = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"  # in a login they would end a field, or the line
+_DAY = timedelta(days=1)
+
+
+class Group(BaseModel):
+    """One level of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # a message must not hold what may be a password
+        coerce_numbers_to_str=True,  # JSON in the environment: a client id may look like a number
+    )
+
+
+class Egress(Group):
+    """How this installation reaches the internet; relay by IP depends on it."""
+
+    static_ips: IpAddresses = Field(
+        default=(), description="The static public addresses that our connections come from."
+    )
+    hosting: Literal["own_static_ip", "own_dynamic_ip", "third_party_cloud"] | None = Field(
+        default=None,
+        description="Where it runs: with static or dynamic addresses of one's own, or in someone's cloud.",
+    )
+
+
+class Organization(Group):
+    """The Microsoft 365 tenant, as far as routes depend on it."""
+
+    accepted_domains: Domains = Field(default=(), description="The tenant's accepted domains.")
+    licences: int | None = Field(
+        default=None, ge=1, description="Paid licences; they size the tenant's budget of external recipients."
+    )
+    egress: Annotated[Egress, GROUP] = Field(default=Egress())
+
+
+class EntraShape(Group):
+    """Where access tokens come from."""
+
+    cloud: Cloud = Field(default=Cloud.WORLDWIDE, description="The cloud of the tenant.")
+    tenant_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description="The directory (tenant) id; required where something logs in with OAuth.",
+    )
+    authority: str | None = Field(
+        default=None,
+        pattern=r"^https://[A-Za-z0-9.\-\[\]:]+/?$",
+        description="Base URL of the token service without the tenant, instead of the cloud's.",
+    )
+    ca_file: Path | None = Field(default=None, description="Certificates trusted for the token service, PEM.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=15),
+        gt=timedelta(0),
+        description="How long one request for a token may take.",
+    )
+
+
+class RetryShape(Group):
+    """How long a delivery waits before it is tried again."""
+
+    first: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0), description="The first wait.")
+    factor: float = Field(
+        default=2.0, ge=1, le=100, description="Each wait is this many times the one before."
+    )
+    cap: Duration = Field(default=timedelta(minutes=15), gt=timedelta(0), description="No wait is longer.")
+
+
+class Dispatch(Group):
+    """How deliveries are worked off."""
+
+    lease: Duration = Field(
+        default=timedelta(seconds=30),
+        ge=timedelta(seconds=1),
+        description="A worker's right to a delivery; renewed each third of it.",
+    )
+    poll_interval: Duration = Field(
+        default=timedelta(seconds=5),
+        gt=timedelta(0),
+        description="How often the sweep looks for what no bell announced.",
+    )
+    retry: Annotated[RetryShape, GROUP] = Field(default=RetryShape())
+    uncertain_after: Duration = Field(
+        default=timedelta(minutes=15),
+        description="When an uncertain recipient is sent to again, with the same octets.",
+    )
+    expires_after: Duration = Field(
+        default=timedelta(hours=72),
+        gt=timedelta(0),
+        description="How long a message is tried, from its acceptance or its scheduled_at.",
+    )
+    shutdown_grace: Duration = Field(
+        default=timedelta(seconds=60),
+        description="How long a worker that was told to stop may finish what is in hand.",
+    )
+    queue_limit: int = Field(
+        default=100_000, ge=1, description="So many recipients may wait; then new messages get a 503."
+    )
+
+
+class Api(Group):
+    """The HTTP door."""
+
+    host: Host = Field(default="0.0.0.0", description="The address to listen on.")
+    port: Port = Field(default=8025, description="The port to listen on.")
+    max_body: Size = Field(
+        default=50 * MEGABYTE, description="The largest request: 35 MB of message are 48 MB in base64."
+    )
+    body_timeout: Duration = Field(
+        default=timedelta(seconds=60),
+        gt=timedelta(0),
+        description="How long a request's body may take to arrive.",
+    )
+
+
+class LimitsShape(Group):
+    """What a lane may use. What is not named has the default of the route's kind; null is no limit."""
+
+    messages_per_minute: int | None = Field(default=None, ge=1)
+    messages_per_hour: int | None = Field(default=None, ge=1)
+    recipients_per_day: int | None = Field(default=None, ge=1)
+    connections: int | None = Field(default=None, ge=1, le=1000)
+    recipients_per_message: int | None = Field(default=None, ge=1)
+    message_bytes: Size | None = Field(default=None)
+    messages_per_connection: int | None = Field(default=None, ge=1)
+
+
+class TimeoutsShape(Group):
+    """How long the peer may take in each phase; what is not named has the default of RFC 5321 §4.5.3.2."""
+
+    connect: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    greeting: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    ehlo: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    starttls: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    auth: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    mail: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    rcpt: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    data: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    body: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    dot: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    rset: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+    quit: Duration | None = Field(default=None, gt=timedelta(0), le=_DAY)
+
+
+class OAuth(Group):
+    """A login by access token: an application of Entra ID with SMTP.SendAsApp."""
+
+    method: Literal["oauth"]
+    client_id: str = Field(pattern=_NO_CONTROLS, max_length=256, description="The application (client) id.")
+    client_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="The application's secret."
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="The application's certificate, PEM, instead of a secret."
+    )
+    private_key_file: Path | None = Field(
+        default=None, description="The certificate's private key, PEM, unencrypted."
+    )
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if (self.certificate_file is None) != (self.private_key_file is None):
+            raise ValueError(
+                "a certificate needs its key. Set certificate_file and private_key_file together."
+            )
+        if (self.client_secret is None) == (self.certificate_file is None):
+            raise ValueError(
+                "an application proves itself by one credential. Set client_secret or client_secret_file, "
+                "or certificate_file with private_key_file."
+            )
+        return self
+
+
+class MailboxPassword(Group):
+    """A mailbox's login by password."""
+
+    method: Literal["basic"]
+    username: str | None = Field(
+        default=None, pattern=_NO_CONTROLS, max_length=320, description="Unless it is the mailbox's address."
+    )
+    password: SecretStr = Field(min_length=1, description="The password.")
+
+
+class Password(Group):
+    """A login by user name and password."""
+
+    method: Literal["basic"]
+    username: str = Field(pattern=_NO_CONTROLS, max_length=512, description="The user name.")
+    password: SecretStr = Field(min_length=1, description="The password.")
+
+
+MailboxLogin: TypeAlias = Annotated[OAuth | MailboxPassword, Field(discriminator="method")]
+
+
+class Mailbox(Group):
+    """A mailbox that a route logs in with."""
+
+    address: MailAddress = Field(description="The mailbox's address.")
+    login: Annotated[MailboxLogin, GROUP] = Field(description="How it logs in.")
+    send_as: Senders = Field(
+        default=(),
+        description="Addresses it has Send As for; *@contoso.com for a whole domain, * for everybody.",
+    )
+
+
+class ClientCertificate(Group):
+    """What we present in the TLS handshake."""
+
+    certificate_file: Path = Field(description="The certificate with its full chain, PEM.")
+    private_key_file: Path | None = Field(
+        default=None, description="Its private key, PEM, unless the certificate's file has it."
+    )
+
+
+class RouteBase(Group):
+    """What every route may say."""
+
+    name: str = Field(pattern=_NAME, description="The route's name in API, ledger and metrics; lower case.")
+    host: Host | None = Field(default=None, description="The peer's name: for TLS, the rules and the ledger.")
+    port: Port | None = Field(default=None, description="The peer's port.")
+    connect_to: HostAndPort | None = Field(
+        default=None, description="host:port to dial instead; the name stays host."
+    )
+    ca_file: Path | None = Field(
+        default=None, description="Certificates trusted for this peer, PEM, instead of the system's."
+    )
+    ehlo_name: EhloName | None = Field(
+        default=None, description="How we introduce ourselves; our own host name unless set."
+    )
+    tls: TlsMode | None = Field(default=None, description="required, opportunistic or none.")
+    limits: Annotated[LimitsShape, GROUP] = Field(default=LimitsShape())
+    timeouts: Annotated[TimeoutsShape, GROUP] = Field(default=TimeoutsShape())
+    enabled: bool = Field(
+        default=True, description="A disabled route takes no message and keeps its backlog."
+    )
+
+
+class ClientSubmission(RouteBase):
+    """SMTP AUTH client submission: mailboxes of the tenant."""
+
+    kind: Literal[RouteKind.CLIENT_SUBMISSION]
+    mailboxes: Annotated[tuple[Mailbox, ...], LIST] = Field(description="Who logs in.")
+
+
+class DirectSend(RouteBase):
+    """Direct send: to recipients of one's own, without a login."""
+
+    kind: Literal[RouteKind.DIRECT_SEND]
+    mx_of: Domain | None = Field(
+        default=None, description="The accepted domain whose MX record names the host."
+    )
+    client_certificate: ClientCertificate | None = Field(
+        default=None, description="Never: direct send must not match a connector."
+    )
+
+
+class SmtpRelay(RouteBase):
+    """SMTP relay through an inbound connector."""
+
+    kind: Literal[RouteKind.SMTP_RELAY]
+    mx_of: Domain | None = Field(
+        default=None, description="The accepted domain whose MX record names the host."
+    )
+    authenticate_by: Literal["certificate", "ip"] = Field(description="How the connector knows us.")
+    client_certificate: Annotated[ClientCertificate, GROUP] | None = Field(default=None)
+
+
+class Smarthost(RouteBase):
+    """The organisation's own mail server."""
+
+    kind: Literal[RouteKind.SMARTHOST]
+    login: Annotated[Password, GROUP] | None = Field(default=None)
+    client_certificate: Annotated[ClientCertificate, GROUP] | None = Field(default=None)
+    sender_domains: Domains | None = Field(
+        default=None, description="Domains it takes as sender; all unless set."
+    )
+    recipient_domains: Domains | None = Field(
+        default=None, description="Domains it leads to; all unless set."
+    )
+
+
+class HighVolumeEmail(RouteBase):
+    """High Volume Email: accounts for mail within the organisation."""
+
+    kind: Literal[RouteKind.HIGH_VOLUME_EMAIL]
+    accounts: Annotated[tuple[Mailbox, ...], LIST] = Field(description="Who logs in.")
+
+
+class AzureCommunicationServices(RouteBase):
+    """Azure Communication Services Email over SMTP."""
+
+    kind: Literal[RouteKind.AZURE_COMMUNICATION_SERVICES]
+    login: Annotated[Password, GROUP]
+    sender_domains: Domains | None = Field(
+        default=None, description="Its verified domains; the accepted domains unless set."
+    )
+
+
+RouteShape: TypeAlias = Annotated[
+    ClientSubmission | DirectSend | SmtpRelay | Smarthost | HighVolumeEmail | AzureCommunicationServices,
+    Field(discriminator="kind"),
+]
+
+
+class SandboxShape(Group):
+    """The way of test keys: a simulated Microsoft 365 that takes everything and delivers nothing."""
+
+    enabled: bool = Field(default=False, description="Whether test keys may send.")
+    host: Host = Field(default="localhost", description="The sandbox's name, for its TLS certificate.")
+    port: Port = Field(default=2587, description="The sandbox's submission port.")
+    connect_to: HostAndPort | None = Field(default=None, description="host:port to dial instead.")
+    tls: TlsMode = Field(default=TlsMode.OPPORTUNISTIC, description="required, opportunistic or none.")
+    ca_file: Path | None = Field(default=None, description="The sandbox's own authority, PEM.")
+    login: Annotated[Password, GROUP] | None = Field(default=None)

@@ -1,0 +1,15 @@
+"""What the door demands of a request before it looks inside."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionLimits:
+    body_octets: int  # of one request
+    body_seconds: float  # that a request's body may take to arrive
+    expires_after: timedelta  # a message that says nothing else is given up after this
+    queue_limit: int  # deliveries that may wait before the door closes
+    ledger_seconds: float = 1.7  # one request's whole patience with the ledger; 503 comes within 2 s
+    longest_life: timedelta = timedelta(days=30)  # the furthest `expires_at`
+    recipients: int = 1000  # of one message, over to, cc and bcc (Exchange Online's own maximum)

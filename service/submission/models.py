@@ -1,0 +1,263 @@
+"""The shapes of requests and answers, as the OpenAPI document shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Text = Annotated[str, Field(strict=True)]
+Line = Annotated[str, Field(strict=True, max_length=998)]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+
+class AddressIn(Shape):
+    """An address with its display name."""
+
+    email: Annotated[str, Field(strict=True, max_length=998)]
+    name: Annotated[str, Field(strict=True, max_length=998)] | None = None
+
+
+AddressLike = Line | AddressIn
+AddressList = AddressLike | Annotated[list[AddressLike], Field(max_length=1000)]
+
+
+class AttachmentIn(Shape):
+    """A file that travels with the message; with a `content_id` the HTML can show it by `cid:`."""
+
+    filename: Line | None = None
+    content: Annotated[str, Field(strict=True, description="The file, in base64.")]
+    content_type: Line | None = Field(default=None, description="Told by the file name unless given.")
+    content_id: Line | None = None
+    disposition: Literal["attachment", "inline"] | None = None
+
+
+class MessageIn(Shape):
+    """A message to be sent: either content fields, or `raw`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "from": "Contoso <noreply@contoso.com>",
+                    "to": ["Ana <ana@contoso.com>"],
+                    "subject": "Your receipt",
+                    "text": "Thank you for your order.",
+                    "html": "<p>Thank you for your order.</p>",
+                    "tags": ["receipt"],
+                    "metadata": {"order_id": "42"},
+                }
+            ]
+        },
+    )
+
+    from_: AddressLike = Field(alias="from", description='`a@b` or `"Name <a@b>"` or `{email, name}`.')
+    to: AddressList | None = None
+    cc: AddressList | None = None
+    bcc: AddressList | None = Field(default=None, description="In the envelope only, never in a header.")
+    reply_to: AddressList | None = None
+    subject: Text | None = Field(default=None, max_length=998)
+    text: Text | None = Field(default=None, description="Derived from the HTML where missing.")
+    html: Text | None = None
+    headers: dict[str, Line] | None = Field(
+        default=None, description="Further headers; none that Postroom writes itself.", max_length=100
+    )
+    attachments: list[AttachmentIn] | None = Field(default=None, max_length=250)
+    raw: Text | None = Field(
+        default=None, description="A whole RFC 5322 message in base64, instead of content."
+    )
+    route: Annotated[str, Field(strict=True, max_length=100)] = Field(
+        default="auto", description="A route's name, or `auto`."
+    )
+    tags: list[Annotated[str, Field(strict=True, max_length=256)]] | None = Field(default=None, max_length=50)
+    metadata: (
+        dict[
+            Annotated[str, Field(max_length=100)],
+            Annotated[StrictStr, Field(max_length=1000)] | StrictBool | StrictInt | StrictFloat | None,
+        ]
+        | None
+    ) = Field(default=None, max_length=50)
+    expires_at: (
+        Annotated[str, Field(strict=True, max_length=64, json_schema_extra={"format": "date-time"})] | None
+    ) = Field(default=None, description="When to give up; 72 hours from now unless said.")
+    on_uncertain: Literal["resend", "hold"] = Field(
+        default="resend",
+        description="When the peer may have the message or not: send the same octets again, or ask a person.",
+    )
+    priority: Literal["high", "normal", "low"] = "normal"
+    stream: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]{1,50}$")] = Field(
+        default="transactional", description="`bulk` never takes client submission."
+    )
+
+
+class AddressOut(BaseModel):
+    email: str
+    name: str | None = None
+
+
+class ReplyOut(BaseModel):
+    code: int
+    enhanced: str | None
+    text: str
+
+
+class DiagnosisOut(BaseModel):
+    id: str
+    title: str
+    explanation: str
+    who: str
+    remedy: list[str]
+    source: str
+
+
+class ErrorOut(BaseModel):
+    code: str
+    phase: str | None
+    reply: ReplyOut | None
+    retryable: bool
+    detail: str | None = None
+    diagnosis: DiagnosisOut
+
+
+class RecipientOut(BaseModel):
+    email: str
+    name: str | None = None
+    type: Literal["to", "cc", "bcc"]
+    status: str
+    reply: ReplyOut | None = Field(description="The reply that decided its state.")
+    route: str | None
+    lane: str | None
+    attempts: int
+    reason: str | None
+    last_error: ErrorOut | None
+    next_attempt_at: datetime | None
+
+
+class MessageOut(BaseModel):
+    """A message: its status is derived from its recipients'."""
+
+    object: Literal["message"]
+    id: str
+    status: str
+    message_id: str
+    from_: AddressOut = Field(alias="from")
+    reply_to: list[AddressOut]
+    subject: str
+    size: int = Field(description="Octets of the message as it is sent.")
+    sha256: str
+    recipients: list[RecipientOut]
+    route: str | None = Field(description="The first recipient's.")
+    lane: str | None
+    attempts: int = Field(description="The sum of its recipients' attempts.")
+    expected_at: datetime | None
+    expected_because: list[str]
+    next_attempt_at: datetime | None
+    expires_at: datetime
+    last_error: ErrorOut | None
+    on_uncertain: str
+    priority: str
+    stream: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    test: bool
+    created_at: datetime
+
+
+class AttemptRecipientOut(BaseModel):
+    email: str
+    reply: ReplyOut | None = Field(description="The reply to its RCPT.")
+    status: str
+
+
+class AttemptOut(BaseModel):
+    """One try at one delivery: one entry of the ledger."""
+
+    object: Literal["attempt"]
+    id: str
+    message: str
+    number: int
+    outcome: str | None = Field(description="Null while it runs.")
+    phase: str
+    route: str
+    lane: str
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    recipients: list[AttemptRecipientOut]
+    reply: ReplyOut | None
+    session: dict[str, Any] | None
+    size: int
+    sha256: str
+    error: ErrorOut | None
+    next_attempt_at: datetime | None
+
+
+class EventOut(BaseModel):
+    """One move of one recipient."""
+
+    object: Literal["event"]
+    id: str
+    type: str
+    message: str
+    recipient: str
+    from_status: str | None
+    status: str
+    reason: str | None
+    attempt: str | None
+    reply: ReplyOut | None
+    actor: str | None
+    created_at: datetime
+
+
+class AttemptListOut(BaseModel):
+    object: Literal["list"]
+    data: list[AttemptOut]
+    has_more: bool
+    next: str | None
+
+
+class EventListOut(BaseModel):
+    object: Literal["list"]
+    data: list[EventOut]
+    has_more: bool
+    next: str | None
+
+
+class KeyOut(BaseModel):
+    object: Literal["key"]
+    id: str
+    application: str
+    test: bool
+    scopes: list[str]
+    senders: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class FieldErrorOut(BaseModel):
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemOut(BaseModel):
+    """A refusal, as problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    retryable: bool
+    errors: list[FieldErrorOut]
+
+
+class ReadinessOut(BaseModel):
+    status: Literal["ready", "degraded", "unavailable"]
+    checks: dict[str, str]

@@ -1,0 +1,235 @@
+"""How the ledger looks in JSON: one function for each thing."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from service.ledger.accepting import NewMessage
+from service.ledger.history import AttemptView, EventView, MessageView, RecipientView
+from service.ledger.keys import Key
+from service.ledger.states import message_status
+
+PRIORITIES = ("high", "normal", "low")
+
+
+def moment(at: datetime | None) -> str | None:
+    """Write a time as RFC 3339, in UTC, to the millisecond."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_message(message: NewMessage) -> dict[str, Any]:
+    """Show a message that was just accepted."""
+    where = {delivery.id: delivery for delivery in message.deliveries}
+    recipients = [
+        _recipient(
+            email=each.email,
+            name=each.name,
+            kind=each.type,
+            status="queued",
+            reply=None,
+            route=where[each.delivery_id].route,
+            lane=where[each.delivery_id].lane,
+            attempts=0,
+            reason=None,
+            error=None,
+            next_attempt_at=message.created_at,
+        )
+        for each in message.recipients
+    ]
+    first = recipients[0]
+    return {
+        "object": "message",
+        "id": message.id,
+        "status": "queued",
+        "message_id": message.message_id,
+        "from": {"email": message.from_email, "name": message.from_name},
+        "reply_to": list(message.reply_to),
+        "subject": message.subject,
+        "size": len(message.octets),
+        "sha256": message.sha256,
+        "recipients": recipients,
+        "route": first["route"],
+        "lane": first["lane"],
+        "attempts": 0,
+        "expected_at": None,
+        "expected_because": [f"It waits for its turn in the lane {first['lane']}."],
+        "next_attempt_at": moment(message.created_at),
+        "expires_at": moment(message.expires_at),
+        "last_error": None,
+        "on_uncertain": message.on_uncertain,
+        "priority": PRIORITIES[message.priority],
+        "stream": message.stream,
+        "tags": list(message.tags),
+        "metadata": dict(message.metadata),
+        "test": message.test,
+        "created_at": moment(message.created_at),
+    }
+
+
+def message(view: MessageView) -> dict[str, Any]:
+    """Show a message as the ledger has it now."""
+    recipients = [
+        _recipient(
+            email=each.email,
+            name=each.name,
+            kind=each.type,
+            status=each.status,
+            reply=each.reply,
+            route=each.route,
+            lane=each.lane,
+            attempts=each.attempts,
+            reason=each.reason,
+            error=each.error,
+            next_attempt_at=each.next_attempt_at,
+        )
+        for each in view.recipients
+    ]
+    expected_at, because = _expectation(view.recipients)
+    times = [each.next_attempt_at for each in view.recipients if each.next_attempt_at is not None]
+    return {
+        "object": "message",
+        "id": view.id,
+        "status": message_status([each.status for each in view.recipients]),
+        "message_id": view.message_id,
+        "from": {"email": view.from_email, "name": view.from_name},
+        "reply_to": list(view.reply_to),
+        "subject": view.subject,
+        "size": view.size,
+        "sha256": view.sha256,
+        "recipients": recipients,
+        "route": recipients[0]["route"],
+        "lane": recipients[0]["lane"],
+        "attempts": sum(each.attempts for each in view.recipients),
+        "expected_at": moment(expected_at),
+        "expected_because": because,
+        "next_attempt_at": moment(min(times)) if times else None,
+        "expires_at": moment(view.expires_at),
+        "last_error": next((each.error for each in view.recipients if each.error is not None), None),
+        "on_uncertain": view.on_uncertain,
+        "priority": PRIORITIES[view.priority],
+        "stream": view.stream,
+        "tags": list(view.tags),
+        "metadata": dict(view.metadata),
+        "test": view.test,
+        "created_at": moment(view.created_at),
+    }
+
+
+def _expectation(recipients: Sequence[RecipientView]) -> tuple[datetime | None, list[str]]:
+    """Say when the first open recipient goes on, where that is known, and why it waits."""
+    waiting = [
+        each for each in recipients if each.status in {"queued", "deferred", "uncertain", "scheduled", "held"}
+    ]
+    if not waiting:
+        return None, []
+    first = min(waiting, key=lambda each: (each.next_attempt_at is None, each.next_attempt_at))
+    because = []
+    expected = first.next_attempt_at if first.status != "queued" else None
+    if first.error is not None:
+        because.append(str(first.error.get("diagnosis", {}).get("title", first.error.get("code"))))
+    if first.lane_paused_until is not None:
+        reason = (first.lane_pause_error or {}).get("diagnosis", {}).get("title", "the route has trouble")
+        because.append(f"The lane {first.lane} rests until {moment(first.lane_paused_until)}: {reason}.")
+        expected = max(filter(None, (expected, first.lane_paused_until)))
+    if first.status == "held" or (first.status == "uncertain" and first.next_attempt_at is None):
+        because.append("It waits for a person's decision.")
+    return expected, because or [f"It waits for its turn in the lane {first.lane}."]
+
+
+def _recipient(
+    *,
+    email: str,
+    name: str | None,
+    kind: str,
+    status: str,
+    reply: Mapping[str, Any] | None,
+    route: str | None,
+    lane: str | None,
+    attempts: int,
+    reason: str | None,
+    error: Mapping[str, Any] | None,
+    next_attempt_at: datetime | None,
+) -> dict[str, Any]:
+    return {
+        "email": email,
+        "name": name,
+        "type": kind,
+        "status": status,
+        "reply": reply,
+        "route": route,
+        "lane": lane,
+        "attempts": attempts,
+        "reason": reason,
+        "last_error": error,
+        "next_attempt_at": moment(next_attempt_at),
+    }
+
+
+def attempt(view: AttemptView) -> dict[str, Any]:
+    """Show one attempt; its dialogue has an address of its own."""
+    session = None
+    if view.session is not None:
+        session = {name: value for name, value in view.session.items() if name != "transcript"}
+        session["message"] = view.session_message
+    return {
+        "object": "attempt",
+        "id": view.id,
+        "message": view.message_id,
+        "number": view.number,
+        "outcome": view.outcome,
+        "phase": view.phase,
+        "route": view.route,
+        "lane": view.lane,
+        "worker": view.worker,
+        "started_at": moment(view.started_at),
+        "ended_at": moment(view.ended_at),
+        "recipients": [
+            {"email": each["email"], "reply": each["reply"], "status": each["status"]}
+            for each in view.recipients
+        ],
+        "reply": view.reply,
+        "session": session,
+        "size": view.size,
+        "sha256": view.sha256,
+        "error": view.error,
+        "next_attempt_at": moment(view.next_attempt_at),
+    }
+
+
+def event(view: EventView) -> dict[str, Any]:
+    """Show one move of one recipient."""
+    return {
+        "object": "event",
+        "id": f"evt_{view.id}",
+        "type": f"recipient.{view.to_status}",
+        "message": view.message_id,
+        "recipient": view.email,
+        "from_status": view.from_status,
+        "status": view.to_status,
+        "reason": view.reason,
+        "attempt": view.attempt_id,
+        "reply": view.reply,
+        "actor": view.actor,
+        "created_at": moment(view.created_at),
+    }
+
+
+def key(found: Key) -> dict[str, Any]:
+    """Show a key to its owner."""
+    return {
+        "object": "key",
+        "id": found.id,
+        "application": found.application,
+        "test": found.test,
+        "scopes": list(found.scopes),
+        "senders": list(found.senders),
+        "created_at": moment(found.created_at),
+        "expires_at": moment(found.expires_at),
+    }
+
+
+def whole_list(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Show a list that has no further page."""
+    return {"object": "list", "data": list(data), "has_more": False, "next": None}

@@ -1,0 +1,122 @@
+"""Read JSON as strictly as mail needs it (RFC 8259, and I-JSON, RFC 7493).
+
+The standard library's reader takes the last of two equal names, NaN, and lone surrogates, and
+later rooms would fail over each of them: PostgreSQL over NUL, an encoder over surrogates. So
+everything that cannot be written down again exactly is refused here, with its place.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from service.submission.problems import Problem, unprocessable
+
+DEPTH = 32
+
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+#: The names that our contract defines inside a request; a pointer never goes further.
+NAMES = frozenset({
+    "from", "to", "cc", "bcc", "reply_to", "subject", "text", "html", "headers", "attachments", "raw", "route",
+    "tags", "metadata", "expires_at", "on_uncertain", "priority", "stream", "template", "merge", "scheduled_at",
+    "dry_run", "email", "name", "filename", "content", "content_type", "content_id", "disposition",
+})  # fmt: skip
+
+#: Names whose own members the caller chooses.
+_CHOSEN_BELOW = frozenset({"headers", "metadata"})
+
+
+def pointer_to(path: Sequence[object]) -> str:
+    """Write a path as JSON pointer, up to the last name that the contract defines."""
+    kept: list[str] = []
+    for step in path:
+        if isinstance(step, int):
+            kept.append(str(step))
+        elif step in NAMES:
+            kept.append(str(step))
+            if step in _CHOSEN_BELOW:
+                break
+        else:
+            break
+    return "".join(f"/{step}" for step in kept)
+
+
+def parse_object(octets: bytes) -> dict[str, Any]:
+    """Read one JSON object; raises Problem with what is wrong and where."""
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _broken("not_utf8", "The body is not UTF-8.") from None
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_number,
+        )
+    except RecursionError:
+        raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.") from None
+    except json.JSONDecodeError as exc:
+        detail = f"The body is not JSON: line {exc.lineno}, column {exc.colno}."
+        raise _broken("not_json", detail) from None
+    if not isinstance(value, dict):
+        raise _broken("not_an_object", "The body has to be one JSON object.")
+    _check(value)
+    return value
+
+
+def _broken(code: str, detail: str) -> Problem:
+    return Problem(status=400, code=code, detail=detail)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise unprocessable("", "duplicate_name", "A name stands twice in one object.")
+    return members
+
+
+def _constant(name: str) -> float:
+    raise unprocessable("", "not_a_number", "NaN and Infinity are no JSON numbers.")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or abs(value := int(digits)) > 2**53:
+        raise unprocessable(
+            "", "number_too_large", "An integer is larger than 2^53, which JSON cannot carry."
+        )
+    return value
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise unprocessable("", "number_too_large", "A number is larger than a double can hold.")
+    return value
+
+
+def _check(root: dict[str, Any]) -> None:
+    """Find what cannot be stored: lone surrogates and NUL, in names and values; and the depth."""
+    waiting: list[tuple[tuple[object, ...], Any]] = [((), root)]
+    while waiting:
+        path, value = waiting.pop()
+        if len(path) > DEPTH:
+            raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.")
+        if isinstance(value, str):
+            _check_text(value, path)
+        elif isinstance(value, dict):
+            for name, member in value.items():
+                _check_text(name, path)
+                waiting.append(((*path, name), member))
+        elif isinstance(value, list):
+            waiting.extend(((*path, index), member) for index, member in enumerate(value))
+
+
+def _check_text(text: str, path: Sequence[object]) -> None:
+    if "\0" in text:
+        raise unprocessable(pointer_to(path), "nul", "A string holds the character NUL.")
+    if not text.isascii() and _LONE_SURROGATE.search(text):
+        raise unprocessable(pointer_to(path), "lone_surrogate", "A string holds half of a surrogate pair.")

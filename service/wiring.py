@@ -1,0 +1,176 @@
+"""Put the rooms together: what each process opens, and in which order it closes.
+
+The only place that knows all rooms. Settings come in, and each part gets its own small,
+frozen share of them; nothing below ever asks for a setting.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.delivery.attempt import Kit
+from service.delivery.bell import Bell, open_redis
+from service.delivery.keeper import Keeper
+from service.delivery.schedule import Policy, Retry
+from service.delivery.worker import Worker
+from service.ledger import Ledger, LedgerUnavailable, migrate
+from service.ledger.ids import new_id
+from service.routes.tokens import Tokens
+from service.settings import Settings
+from service.submission.app import create_app
+from service.submission.limits import SubmissionLimits
+
+log = structlog.get_logger()
+
+_API_CONNECTIONS = 10
+_WORKER_CONNECTIONS = 10
+
+
+def open_ledger(settings: Settings, *, name: str, connections: int = 2) -> Ledger:
+    """Make the ledger of a process; nothing is connected yet."""
+    return Ledger.open(
+        settings.database_url.get_secret_value(), name=f"postroom-{name}", connections=connections
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    """Dispatch's share of the settings."""
+    dispatch = settings.dispatch
+    return Policy(
+        lease=dispatch.lease.total_seconds(),
+        poll_interval=dispatch.poll_interval.total_seconds(),
+        retry=Retry(
+            first=dispatch.retry.first.total_seconds(),
+            factor=dispatch.retry.factor,
+            cap=dispatch.retry.cap.total_seconds(),
+        ),
+        uncertain_after=dispatch.uncertain_after.total_seconds(),
+        shutdown_grace=dispatch.shutdown_grace.total_seconds(),
+    )
+
+
+class Health:
+    """What the probes ask beside the ledger."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self.revision = migrate.head()
+
+    async def redis(self) -> bool:
+        return await self._bell.answers()
+
+
+@asynccontextmanager
+async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Open what the HTTP door needs, and close it in reverse."""
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = open_ledger(settings, name="api", connections=_API_CONNECTIONS)
+        stack.push_async_callback(ledger.dispose)
+        redis = open_redis(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis.aclose, close_connection_pool=True)
+        bell = Bell(redis)
+
+        async def nudge(lanes: Collection[str]) -> None:
+            await bell.ring(lanes)
+
+        yield create_app(
+            ledger=ledger,
+            book=settings.route_book(),
+            limits=SubmissionLimits(
+                body_octets=settings.api.max_body,
+                body_seconds=settings.api.body_timeout.total_seconds(),
+                expires_after=settings.dispatch.expires_after,
+                queue_limit=settings.dispatch.queue_limit,
+            ),
+            nudge=nudge,
+            clock=lambda: datetime.now(UTC),
+            health=Health(bell),
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that ends with 0 after a SIGTERM, instead of raising the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._finish)
+        yield
+
+    def _finish(self) -> None:
+        self.should_exit = True
+
+
+async def run_api(settings: Settings, *, host: str | None, port: int | None) -> None:
+    """Serve HTTP until SIGTERM or SIGINT, then finish what is in hand."""
+    async with api_app(settings) as app:
+        config = uvicorn.Config(
+            app,
+            host=host or settings.api.host,
+            port=settings.api.port if port is None else port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=int(settings.dispatch.shutdown_grace.total_seconds()) or 1,
+        )
+        log.info("api.starting", host=config.host, port=config.port)
+        await _Server(config).serve()
+
+
+async def run_worker(settings: Settings) -> None:
+    """Drain the lanes until SIGTERM or SIGINT, then finish what is in hand."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = open_ledger(settings, name="worker", connections=_WORKER_CONNECTIONS)
+        stack.push_async_callback(ledger.dispose)
+        redis = open_redis(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis.aclose, close_connection_pool=True)
+        await _schema_in_place(ledger, stop)
+        rules = policy(settings)
+        kit = Kit(
+            worker=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
+            ledger=ledger,
+            tokens=Tokens(settings.entra()),
+            keeper=Keeper(ledger, lease=rules.lease),
+            policy=rules,
+        )
+        book = settings.route_book()
+        lanes = [lane for lane in book.lanes() if lane.route.enabled]
+        await Worker(lanes, kit=kit, redis=redis).run(stop)
+
+
+async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> None:
+    """Wait for the schema that this version needs: a pod may start before the migration.
+
+    A schema that is newer than this version is worked with: that is a rolling update.
+    """
+    wanted, known = migrate.head(), migrate.revisions()
+    while not stop.is_set():
+        try:
+            found = await ledger.revision()
+        except LedgerUnavailable:
+            log.warning("ledger.unavailable", remedy="is PostgreSQL there? the worker goes on by itself")
+        else:
+            if found == wanted:
+                return
+            if found is not None and found not in known:
+                log.warning("schema.newer", found=found, known=wanted)
+                return
+            log.warning("schema.missing", found=found, wanted=wanted, remedy="run `postroom migrate`")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await stop.wait()

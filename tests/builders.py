@@ -1,0 +1,120 @@
+"""Things of the ledger, made with as little as a test has to say."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from service.ledger import Ledger
+from service.ledger.accepting import IdempotencyKey, NewDelivery, NewMessage, NewRecipient, Submission
+from service.ledger.claiming import Claim, LaneLimits, Wish
+from service.ledger.closing import Closing, RecipientVerdict
+from service.ledger.ids import new_id
+from service.ledger.states import Outcome, Status
+
+UNLIMITED = LaneLimits(
+    connections=10, messages_per_minute=None, messages_per_hour=None, recipients_per_day=None
+)
+
+
+def a_submission(
+    *,
+    lane: str = "peer",
+    to: tuple[str, ...] = ("ana@example.com",),
+    on_uncertain: Any = "resend",
+    expires_in: float = 3600.0,
+    octets: bytes = b"Subject: x\r\n\r\nx\r\n",
+    idempotency: IdempotencyKey | None = None,
+) -> Submission:
+    """A message in one delivery on one lane."""
+    delivery, now = NewDelivery(id=new_id("dlv"), route=lane, lane=lane), datetime.now(UTC)
+    message = NewMessage(
+        id=new_id("msg"),
+        application="tests",
+        key_id=new_id("key"),
+        test=False,
+        from_email="noreply@contoso.com",
+        from_name=None,
+        reply_to=[],
+        reverse_path="noreply@contoso.com",
+        subject="x",
+        message_id="<x@contoso.com>",
+        octets=octets,
+        sha256="0" * 64,
+        smtputf8=False,
+        eightbit=False,
+        route_requested="auto",
+        plan={},
+        stream="transactional",
+        priority=1,
+        on_uncertain=on_uncertain,
+        tags=[],
+        metadata={},
+        created_at=now,
+        expires_at=now + timedelta(seconds=expires_in),
+        deliveries=[delivery],
+        recipients=[
+            NewRecipient(position=n, type="to", email=email, name=None, delivery_id=delivery.id)
+            for n, email in enumerate(to)
+        ],
+    )
+    return Submission(message=message, idempotency=idempotency, answer='{"id": "' + message.id + '"}')
+
+
+async def claim(
+    ledger: Ledger,
+    *,
+    lane: str = "peer",
+    worker: str = "w1",
+    sessions: int = 0,
+    more: int = 10,
+    lease: float = 30.0,
+    suspects: bool = True,
+    limits: LaneLimits = UNLIMITED,
+) -> Claim:
+    """Claim as a worker without open sessions does."""
+    wish = Wish(
+        lane=lane, route=lane, worker=worker, sessions=sessions, more=more, lease=lease, suspects=suspects
+    )
+    return await ledger.claim(wish, limits)
+
+
+def a_closing(
+    claimed: Any, status: Status = Status.SENT, *, due_in: float | None = None, **changes: Any
+) -> Closing:
+    """A closing that gives every recipient the same verdict."""
+    outcome = {
+        Status.SENT: Outcome.SENT,
+        Status.DEFERRED: Outcome.DEFERRED,
+        Status.FAILED: Outcome.FAILED,
+        Status.UNCERTAIN: Outcome.UNCERTAIN,
+    }[status]
+    values: dict[str, Any] = {
+        "attempt_id": claimed.attempt_id,
+        "message_id": claimed.message_id,
+        "delivery_id": claimed.delivery_id,
+        "lane": claimed.lane,
+        "route": claimed.lane,
+        "worker": "w1",
+        "phase": "reply",
+        "outcome": outcome,
+        "recipients": tuple(
+            RecipientVerdict(
+                position=each.position,
+                email=each.email,
+                status=status,
+                reason=status.value,
+                reply=None,
+                rcpt_reply=None,
+                error=None,
+                due_in=due_in,
+                counts=True,
+            )
+            for each in claimed.recipients
+        ),
+        "reply": {"code": 250, "enhanced": None, "text": "ok"},
+        "error": None,
+        "transcript": [],
+        "session_id": None,
+        "session_message": None,
+        "session_facts": None,
+    }
+    return Closing(**(values | changes))
