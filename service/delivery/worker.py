@@ -12,7 +12,6 @@ nothing.
 """
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from arq.worker import func
 from service.delivery.attempt import Kit
 from service.delivery.bell import QUEUE, Bell, from_json, listen, to_json
 from service.delivery.drain import Drain, Suspects
+from service.delivery.tasks import end as end_tasks
 from service.ledger import LedgerUnavailable
 from service.ledger.sweeping import RescueErrors
 from service.routes import diagnoses
@@ -69,9 +69,7 @@ class Worker:
             grace = self._kit.policy.shutdown_grace
             await asyncio.gather(*(drain.stop(grace=grace) for drain in self._drains.values()))
         finally:
-            for task in (*drains, *tasks):
-                task.cancel()
-            await asyncio.gather(*drains, *tasks, return_exceptions=True)
+            await end_tasks([*drains, *tasks])
             log.info("worker.stopped", worker=self._kit.worker)
 
     async def _sweep_for_ever(self) -> None:
@@ -140,10 +138,7 @@ class Worker:
 async def _end(worker: ArqWorker) -> None:
     """Let arq's own tasks go; its pool is ours and stays."""
     tasks = [task for task in (worker.main_task, *worker.tasks.values()) if task is not None]
-    for task in tasks:
-        task.cancel()
-    with contextlib.suppress(Exception):
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(tasks)
 
 
 def rescue_errors() -> RescueErrors:

@@ -1,0 +1,164 @@
+"""What all endpoints share: the ledger, the routes, the limits, who is calling, and patience.
+
+The ledger has a budget of time in each request. When it is used up, the answer is 503, and
+whatever still goes on in the background is given up.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from service.ledger import Ledger, LedgerUnavailable
+from service.ledger.ids import is_id
+from service.ledger.keys import Key
+from service.routes.choice import RouteBook
+from service.submission import models
+from service.submission.callers import Callers, demand_scope
+from service.submission.limits import SubmissionLimits
+from service.submission.problems import Problem, not_found
+
+Nudge = Callable[[Collection[str]], Awaitable[None]]
+Clock = Callable[[], datetime]
+Result = TypeVar("Result")
+
+#: What an operation behind a key says in the OpenAPI document.
+GUARDED: dict[str, Any] = {"openapi_extra": {"security": [{"key": []}]}}
+
+
+def problem_answer(description: str) -> dict[str, Any]:
+    """Describe an answer that is a problem, for the OpenAPI document."""
+    return {
+        "model": models.ProblemOut,
+        "content": {"application/problem+json": {}},
+        "description": description,
+    }
+
+
+#: The problems that every guarded operation may answer with.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: problem_answer("No valid API key."),
+    403: problem_answer("The key lacks a scope."),
+    404: problem_answer("No such resource for this key."),
+    503: problem_answer("The ledger cannot be used at the moment."),
+}
+
+
+class Health(Protocol):
+    """What the probes ask beside the ledger."""
+
+    revision: str  # the schema that this version needs
+
+    async def redis(self) -> bool: ...
+
+
+class Door:
+    """What endpoints have in common, and the first steps of each."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        book: RouteBook,
+        limits: SubmissionLimits,
+        nudge: Nudge,
+        clock: Clock,
+        health: Health,
+    ) -> None:
+        self.ledger = ledger
+        self.book = book
+        self.limits = limits
+        self.nudge = nudge
+        self.clock = clock
+        self.health = health
+        self._callers = Callers(ledger.find_key, clock)
+
+    def budget(self) -> "Budget":
+        """Start a request's patience with the ledger."""
+        return Budget(self.limits.ledger_seconds)
+
+    async def callers_key(self, request: Request, budget: "Budget") -> Key:
+        """Say who is calling; raises a 401 problem."""
+        return await budget.spend(self._callers.caller(request.headers.get("authorization")))
+
+    async def caller(self, request: Request, scope: str, budget: "Budget") -> Key:
+        """Say who is calling, and demand a scope; raises a 401 or 403 problem."""
+        key = await self.callers_key(request, budget)
+        demand_scope(key, scope)
+        return key
+
+    async def message(self, message_id: str, key: Key, budget: "Budget") -> Any:
+        """Return the application's own message; raises a 404 problem."""
+        if not is_id(message_id, "msg"):
+            raise not_found()
+        found = await budget.spend(self.ledger.message(message_id, application=key.application))
+        if found is None:
+            raise not_found()
+        return found
+
+    async def body(self, request: Request) -> bytes:
+        """Read the body, within its limits of size and time."""
+        most = self.limits.body_octets
+        too_large = Problem(
+            status=413,
+            code="request_too_large",
+            detail=f"A request may have {most:,} octets.",
+            headers={"Connection": "close"},
+        )
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > most:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                async for piece in request.stream():
+                    body += piece
+                    if len(body) > most:
+                        raise too_large
+        except TimeoutError:
+            raise Problem(
+                status=408,
+                code="request_timeout",
+                detail=f"The body did not arrive within {self.limits.body_seconds:.0f} seconds.",
+                headers={"Connection": "close"},
+            ) from None
+        except ClientDisconnect:
+            raise Problem(
+                status=400, code="disconnected", detail="The request ended in the middle."
+            ) from None
+        return bytes(body)
+
+
+class Budget:
+    """One request's patience with the ledger."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def extend(self, seconds: float) -> None:
+        self._left += seconds
+
+    async def spend(self, work: Coroutine[Any, Any, Result] | Awaitable[Result]) -> Result:
+        """Wait for the ledger; raises LedgerUnavailable when the budget is used up.
+
+        What is given up is cancelled, and not waited for: a connection into a black hole takes
+        its own time to die.
+        """
+        task = asyncio.ensure_future(work)
+        began = time.monotonic()
+        done, _ = await asyncio.wait({task}, timeout=max(self._left, 0.05))
+        self._left -= time.monotonic() - began
+        if not done:
+            task.cancel()
+            task.add_done_callback(_forget)
+            raise LedgerUnavailable("no answer in time")
+        return task.result()
+
+
+def _forget(task: "asyncio.Future[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
