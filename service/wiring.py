@@ -24,6 +24,7 @@ from service.delivery.schedule import Policy, Retry
 from service.delivery.worker import Worker
 from service.ledger import Ledger, LedgerUnavailable, migrate
 from service.ledger.ids import new_id
+from service.ledger.pace import LaneLimits
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from service.submission.app import create_app
@@ -58,6 +59,23 @@ def policy(settings: Settings) -> Policy:
     )
 
 
+#: Connections of a lane that has no limit of its own.
+_MANY = 10
+
+
+def lane_limits(settings: Settings) -> dict[str, LaneLimits]:
+    """Say what each lane may use, by its name; the tenant's external budget where a lane counts towards it."""
+    return {
+        lane.name: LaneLimits(
+            connections=lane.limits.connections or _MANY,
+            messages_per_minute=lane.limits.messages_per_minute,
+            messages_per_hour=lane.limits.messages_per_hour,
+            recipients_per_day=lane.limits.recipients_per_day,
+        )
+        for lane in settings.route_book().lanes()
+    }
+
+
 class Health:
     """What the probes ask beside the ledger."""
 
@@ -85,6 +103,7 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
         yield create_app(
             ledger=ledger,
             book=settings.route_book(),
+            lane_limits=lane_limits(settings),
             limits=SubmissionLimits(
                 body_octets=settings.api.max_body,
                 body_seconds=settings.api.body_timeout.total_seconds(),
@@ -150,7 +169,7 @@ async def run_worker(settings: Settings) -> None:
         )
         book = settings.route_book()
         lanes = [lane for lane in book.lanes() if lane.route.enabled]
-        await Worker(lanes, kit=kit, redis=redis).run(stop)
+        await Worker(lanes, limits=lane_limits(settings), kit=kit, redis=redis).run(stop)
 
 
 async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 from service.ledger import Ledger
 from service.ledger.accepting import IdempotencyKey, NewDelivery, NewMessage, NewRecipient, Submission
-from service.ledger.claiming import Claim, LaneLimits, Wish
+from service.ledger.claiming import Claim, Wish
 from service.ledger.closing import Closing, RecipientVerdict
 from service.ledger.ids import new_id
+from service.ledger.pace import LaneLimits
 from service.ledger.states import Outcome, Status
 
 UNLIMITED = LaneLimits(
@@ -23,18 +24,24 @@ def a_submission(
     expires_in: float = 3600.0,
     octets: bytes = b"Subject: x\r\n\r\nx\r\n",
     idempotency: IdempotencyKey | None = None,
+    application: str = "tests",
+    sender: str = "noreply@contoso.com",
+    priority: int = 1,
+    external: bool = False,
 ) -> Submission:
-    """A message in one delivery on one lane."""
-    delivery, now = NewDelivery(id=new_id("dlv"), route=lane, lane=lane), datetime.now(UTC)
+    """A message in one delivery on one lane; `external` says so of all its recipients."""
+    delivery = NewDelivery(id=new_id("dlv"), route=lane, lane=lane, external=external)
+    now = datetime.now(UTC)
     message = NewMessage(
         id=new_id("msg"),
-        application="tests",
+        application=application,
         key_id=new_id("key"),
         test=False,
-        from_email="noreply@contoso.com",
+        from_email=sender,
         from_name=None,
         reply_to=[],
-        reverse_path="noreply@contoso.com",
+        reverse_path=sender,
+        sender=sender,
         subject="x",
         message_id="<x@contoso.com>",
         octets=octets,
@@ -44,7 +51,7 @@ def a_submission(
         route_requested="auto",
         plan={},
         stream="transactional",
-        priority=1,
+        priority=priority,
         on_uncertain=on_uncertain,
         tags=[],
         metadata={},
@@ -52,7 +59,9 @@ def a_submission(
         expires_at=now + timedelta(seconds=expires_in),
         deliveries=[delivery],
         recipients=[
-            NewRecipient(position=n, type="to", email=email, name=None, delivery_id=delivery.id)
+            NewRecipient(
+                position=n, type="to", email=email, name=None, delivery_id=delivery.id, external=external
+            )
             for n, email in enumerate(to)
         ],
     )
@@ -116,5 +125,7 @@ def a_closing(
         "session_id": None,
         "session_message": None,
         "session_facts": None,
+        "sender": claimed.sender,
+        "external": claimed.external,
     }
     return Closing(**(values | changes))

@@ -168,7 +168,12 @@ class House(Door):
             keeper=Keeper(ledger, lease=rules.lease),
             policy=rules,
         )
-        worker = Worker(self.settings.route_book().lanes(), kit=kit, redis=redis)
+        worker = Worker(
+            self.settings.route_book().lanes(),
+            limits=wiring.lane_limits(self.settings),
+            kit=kit,
+            redis=redis,
+        )
         stop = asyncio.Event()
         running = RunningWorker(worker, kit, stop, asyncio.create_task(worker.run(stop)), closers)
         self.workers.append(running)

@@ -46,6 +46,19 @@ FOR EACH STATEMENT EXECUTE FUNCTION recipients_note_moves()
 
 def upgrade() -> None:
     op.create_table(
+        "checks",
+        sa.Column("id", sa.Text(collation="C"), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("result", sa.Text(), nullable=False),
+        sa.Column("steps", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.CheckConstraint("result IN ('ok', 'warn', 'fail', 'skip')", name=op.f("ck_checks_result")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_checks")),
+    )
+    op.create_index(op.f("ix_checks_route_id"), "checks", ["route", "id"], unique=False)
+    op.create_table(
         "connections",
         sa.Column("id", sa.Text(collation="C"), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
@@ -102,6 +115,7 @@ def upgrade() -> None:
         sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("pause_error", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("troubles", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("turn", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column(
             "updated_at",
             sa.DateTime(timezone=True),
@@ -148,6 +162,52 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_messages_application_id"), "messages", ["application", "id"], unique=False)
     op.create_table(
+        "notices",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("days", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("subject", "expires_at", "days", name=op.f("pk_notices")),
+    )
+    op.create_table(
+        "stops",
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("error", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("troubles", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("probing", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("lane", "sender", name=op.f("pk_stops")),
+    )
+    op.create_table(
+        "turns",
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("served", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("lane", "application", name=op.f("pk_turns")),
+    )
+    op.create_table(
+        "uses",
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recipients", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("lane", "minute", name=op.f("pk_uses")),
+    )
+    op.create_index(op.f("ix_uses_minute"), "uses", ["minute"], unique=False)
+    op.create_table(
         "sessions",
         sa.Column("id", sa.Text(collation="C"), nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
@@ -178,7 +238,9 @@ def upgrade() -> None:
         sa.Column("application", sa.Text(), nullable=False),
         sa.Column("route", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
+        sa.Column("external", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lost", sa.Integer(), server_default="0", nullable=False),
@@ -199,7 +261,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_due",
         "deliveries",
-        ["lane", "priority", "due_at"],
+        ["lane", "external", "priority", "application", "due_at"],
         unique=False,
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
@@ -246,6 +308,7 @@ def upgrade() -> None:
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("external", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("delivery_id", sa.Text(collation="C"), nullable=True),
         sa.Column("attempt_id", sa.Text(collation="C"), nullable=True),
@@ -295,6 +358,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("recipients", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("recipient_count", sa.Integer(), nullable=False),
+        sa.Column("external_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reply", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("peer_trailer", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("session_id", sa.Text(collation="C"), nullable=True),
@@ -323,6 +387,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
         sa.UniqueConstraint("delivery_id", "number", name=op.f("uq_attempts_delivery_id_number")),
         postgresql_with={"fillfactor": "70"},
+    )
+    op.create_index(
+        "ix_attempts_external",
+        "attempts",
+        ["ended_at"],
+        unique=False,
+        postgresql_include=["external_count"],
+        postgresql_where=sa.text("external_count > 0"),
     )
     op.create_index(
         "ix_attempts_lease",
@@ -354,6 +426,12 @@ def downgrade() -> None:
     op.drop_index("uq_attempts_open", table_name="attempts", postgresql_where=sa.text("outcome IS NULL"))
     op.drop_index("ix_attempts_use", table_name="attempts", postgresql_include=["recipient_count"])
     op.drop_index(op.f("ix_attempts_message_id_id"), table_name="attempts")
+    op.drop_index(
+        "ix_attempts_external",
+        table_name="attempts",
+        postgresql_include=["external_count"],
+        postgresql_where=sa.text("external_count > 0"),
+    )
     op.drop_index("ix_attempts_lease", table_name="attempts", postgresql_where=sa.text("outcome IS NULL"))
     op.drop_table("attempts")
     op.drop_index(op.f("ix_recipients_delivery_id"), table_name="recipients")
@@ -372,6 +450,11 @@ def downgrade() -> None:
     op.drop_table("sessions")
     op.drop_index(op.f("ix_messages_application_id"), table_name="messages")
     op.drop_table("messages")
+    op.drop_index(op.f("ix_uses_minute"), table_name="uses")
+    op.drop_table("uses")
+    op.drop_table("turns")
+    op.drop_table("stops")
+    op.drop_table("notices")
     op.drop_table("lanes")
     op.drop_index(op.f("ix_keys_application"), table_name="keys")
     op.drop_table("keys")
@@ -379,4 +462,6 @@ def downgrade() -> None:
     op.drop_table("idempotency")
     op.drop_index(op.f("ix_connections_lane_lease_until"), table_name="connections")
     op.drop_table("connections")
+    op.drop_index(op.f("ix_checks_route_id"), table_name="checks")
+    op.drop_table("checks")
     op.execute("DROP FUNCTION recipients_note_moves()")

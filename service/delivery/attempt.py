@@ -93,6 +93,8 @@ class Attempt:
             session_facts=self._facts,
             trouble=judgement.trouble,
             lane_well=judgement.lane_well,
+            sender=self.claimed.sender,
+            external=self.claimed.external,
         )
         await self._write(closing)
         log.info(

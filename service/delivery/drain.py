@@ -19,13 +19,11 @@ import structlog
 from service.delivery.attempt import Attempt, Kit
 from service.delivery.seats import Seat, Seats, close_all
 from service.ledger import LedgerUnavailable
-from service.ledger.claiming import Claim, Claimed, LaneLimits, Wish
+from service.ledger.claiming import Claim, Claimed, Wish
+from service.ledger.pace import LaneLimits
 from service.routes.route import Lane
 
 log = structlog.get_logger()
-
-#: Connections of a lane that has no limit of its own.
-_MANY = 10
 
 #: Waits longer than this are also given to arq's clock, so that any worker can take over.
 _WORTH_A_JOB = 1.0
@@ -53,7 +51,7 @@ class Suspects:
 class Drain:
     """One lane in one worker."""
 
-    def __init__(self, lane: Lane, *, kit: Kit, suspects: Suspects, defer: Defer) -> None:
+    def __init__(self, lane: Lane, *, limits: LaneLimits, kit: Kit, suspects: Suspects, defer: Defer) -> None:
         self.lane = lane
         self._kit = kit
         self._suspects = suspects
@@ -61,14 +59,9 @@ class Drain:
         self._bell = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
-        self._seats = Seats(most=lane.limits.connections or _MANY)
+        self._seats = Seats(most=limits.connections)
         self._in_hand: dict[asyncio.Task[None], Attempt] = {}
-        self._limits = LaneLimits(
-            connections=self._seats.most,
-            messages_per_minute=lane.limits.messages_per_minute,
-            messages_per_hour=lane.limits.messages_per_hour,
-            recipients_per_day=lane.limits.recipients_per_day,
-        )
+        self._limits = limits
 
     def ring(self) -> None:
         """Look again: something may be due."""

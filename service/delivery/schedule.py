@@ -1,11 +1,26 @@
-"""When to try again: a pure function of how often it failed."""
+"""When to try again: pure functions of how often it failed and of what was said.
+
+A recipient that failed by itself waits as `retry` says, or as the diagnosis does where that
+knows better (a throttle, a window, an administrator). What rests as a whole (a lane, a sender,
+the tenant's external mail) waits as the diagnosis says. The catalogue's waits are those for
+Microsoft 365; `Policy.scale` shrinks them together where the configuration is in a hurry, so
+that a rehearsal against a sandbox meets each of them within its own cap.
+"""
 
 from dataclasses import dataclass
+
+from service.routes.diagnoses import Class, Diagnosis
+
+#: The cap of the retries for which the catalogue's waits are meant, in seconds.
+_USUAL_CAP = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """The waits between tries of one recipient, in seconds."""
+    """The waits between tries, in seconds: `first`, then `factor` times longer each, up to `cap`.
+
+    `first` may exceed `cap`: a long rest, and then shorter ones for as long as it goes on.
+    """
 
     first: float
     factor: float
@@ -23,6 +38,11 @@ class Policy:
     shutdown_grace: float
     idle_session: float = 15.0  # an unused session is closed after this long
 
+    @property
+    def scale(self) -> float:
+        """By how much the catalogue's waits are shortened, at most 1."""
+        return min(1.0, self.retry.cap / _USUAL_CAP)
+
 
 def wait_before(tries: int, *, retry: Retry, jitter: float) -> float:
     """Say how many seconds to wait after `tries` failures (1 after the first).
@@ -33,5 +53,23 @@ def wait_before(tries: int, *, retry: Retry, jitter: float) -> float:
     one service that told us to come back, so we start sooner. The message's `expires_at`
     ends the tries, not a count.
     """
+    if tries <= 1:
+        return float(retry.first * (1 + jitter / 5))
     grown = retry.first * retry.factor ** min(tries - 1, 30)
     return float(min(grown, retry.cap) * (1 + jitter / 5))
+
+
+def rest_for(diagnosis: Diagnosis, policy: Policy) -> Retry:
+    """Say how long to rest what this diagnosis touches, the first time and when it goes on."""
+    if not 0 < diagnosis.first or not 0 < diagnosis.cap:
+        return policy.retry  # an entry that expected nobody to wait
+    first, cap = diagnosis.first * policy.scale, diagnosis.cap * policy.scale
+    if diagnosis.kind is Class.T1:
+        # Passing trouble: who wants the first retry sooner than usual wants the first probe so, too.
+        first = min(first, policy.retry.first)
+    return Retry(first=first, factor=max(diagnosis.factor, 1.0), cap=cap)
+
+
+def retry_for(diagnosis: Diagnosis, policy: Policy) -> Retry:
+    """Say how a recipient waits between its own tries."""
+    return policy.retry if diagnosis.kind is Class.T1 else rest_for(diagnosis, policy)

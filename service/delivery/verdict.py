@@ -18,7 +18,7 @@ from typing import Any
 
 from service.delivery.schedule import Policy, wait_before
 from service.ledger.claiming import Claimed, ClaimedRecipient
-from service.ledger.closing import LaneTrouble, RecipientVerdict
+from service.ledger.closing import RecipientVerdict, Trouble
 from service.ledger.states import Outcome, Status
 from service.routes import diagnoses
 from service.routes.diagnoses import Class, Diagnosis
@@ -46,7 +46,7 @@ class Judgement:
     recipients: tuple[RecipientVerdict, ...]
     reply: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    trouble: LaneTrouble | None = None
+    trouble: Trouble | None = None
     lane_well: bool = False
 
 
@@ -152,7 +152,7 @@ def _route_trouble(
         cap = max(cap, 3600.0)
     first = max(min(_FIRST_PAUSE.get(diagnosis.kind, 2.0), cap), at_least or 0.0)
     assert judgement.error is not None
-    trouble = LaneTrouble(error=judgement.error, first=first, factor=2.0, cap=max(cap, first))
+    trouble = Trouble(scope="lane", error=judgement.error, first=first, factor=2.0, cap=max(cap, first))
     return replace(judgement, trouble=trouble, lane_well=False)
 
 

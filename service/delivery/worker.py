@@ -13,7 +13,7 @@ nothing.
 
 import asyncio
 import random
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from service.delivery.bell import QUEUE, Bell, from_json, listen, to_json
 from service.delivery.drain import Drain, Suspects
 from service.delivery.tasks import end as end_tasks
 from service.ledger import LedgerUnavailable
+from service.ledger.pace import LaneLimits
 from service.ledger.sweeping import RescueErrors
 from service.routes import diagnoses
 from service.routes.route import Lane
@@ -36,13 +37,19 @@ log = structlog.get_logger()
 class Worker:
     """All drains of one process."""
 
-    def __init__(self, lanes: Sequence[Lane], *, kit: Kit, redis: ArqRedis) -> None:
+    def __init__(
+        self, lanes: Sequence[Lane], *, limits: Mapping[str, LaneLimits], kit: Kit, redis: ArqRedis
+    ) -> None:
+        """Take the lanes to drain; `limits` has each lane's by its name."""
         self._kit = kit
         self._redis = redis
         self._bell = Bell(redis)
         suspects = Suspects()
         self._drains = {
-            lane.name: Drain(lane, kit=kit, suspects=suspects, defer=self._bell.ring_at) for lane in lanes
+            lane.name: Drain(
+                lane, limits=limits[lane.name], kit=kit, suspects=suspects, defer=self._bell.ring_at
+            )
+            for lane in lanes
         }
 
     def ring(self, lanes: Collection[str]) -> None:
@@ -95,6 +102,7 @@ class Worker:
         if expired:
             log.info("recipients.expired", count=expired)
         self.ring(await ledger.lanes_with_due(list(self._drains)))
+        await ledger.sum_up()
         if random.random() < 0.01:  # noqa: S311  # spreads load, guards nothing
             await ledger.forget_old()
 

@@ -29,6 +29,7 @@ class NewRecipient:
     email: str
     name: str | None
     delivery_id: str
+    external: bool  # it uses the tenant's budget of external recipients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class NewDelivery:
     id: str
     route: str
     lane: str
+    external: bool  # one of its recipients uses the tenant's budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class NewMessage:
     from_name: str | None
     reply_to: Sequence[Mapping[str, str | None]]
     reverse_path: str
+    sender: str  # the reverse-path in its comparison form
     subject: str
     message_id: str
     octets: bytes
@@ -145,18 +148,19 @@ _CONTENTS = text("""
 # now() is the transaction's: a delivery and its recipients are due at the same instant, so no claim
 # can find the one due and the others not.
 _DELIVERIES = text("""
-    INSERT INTO deliveries (id, message_id, application, route, lane, priority, size, due_at, expires_at)
-    SELECT id, message_id, application, route, lane, priority, size, now(), expires_at
+    INSERT INTO deliveries (id, message_id, application, route, lane, sender, priority, external, size, due_at,
+        expires_at)
+    SELECT id, message_id, application, route, lane, sender, priority, external, size, now(), expires_at
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        id text, message_id text, application text, route text, lane text, priority smallint, size integer,
-        expires_at timestamptz)
+        id text, message_id text, application text, route text, lane text, sender text, priority smallint,
+        external boolean, size integer, expires_at timestamptz)
 """)
 
 _RECIPIENTS = text("""
-    INSERT INTO recipients (message_id, position, type, email, name, status, delivery_id, due_at)
-    SELECT message_id, position, type, email, name, 'queued', delivery_id, now()
+    INSERT INTO recipients (message_id, position, type, email, name, external, status, delivery_id, due_at)
+    SELECT message_id, position, type, email, name, external, 'queued', delivery_id, now()
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        message_id text, position smallint, type text, email text, name text, delivery_id text)
+        message_id text, position smallint, type text, email text, name text, external boolean, delivery_id text)
      ORDER BY message_id, position
 """)
 
@@ -217,6 +221,8 @@ async def _write(db: AsyncConnection, messages: Sequence[NewMessage]) -> None:
                         "application": message.application,
                         "route": delivery.route,
                         "lane": delivery.lane,
+                        "sender": message.sender,
+                        "external": delivery.external,
                         "priority": message.priority,
                         "size": len(message.octets),
                         "expires_at": message.expires_at.isoformat(),
@@ -238,6 +244,7 @@ async def _write(db: AsyncConnection, messages: Sequence[NewMessage]) -> None:
                         "type": recipient.type,
                         "email": recipient.email,
                         "name": recipient.name,
+                        "external": recipient.external,
                         "delivery_id": recipient.delivery_id,
                     }
                     for message in messages

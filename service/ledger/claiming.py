@@ -3,8 +3,9 @@
 In one short transaction, with the lane's row locked:
 
 1. the lane may be paused: nothing, and when to come again;
-2. how much its limits leave, counted from the attempts of the last minute, hour and day;
-3. what is due, the most urgent first, no more than the free sessions can carry;
+2. how much its windows leave (`pace`), and the tenant's external budget;
+3. what is due: the most urgent first, within a priority each application in its turn, no more
+   than the free sessions can carry, without the senders that rest (`stops`);
 4. for each of them an attempt with a lease, its recipients set to `sending`;
 5. a seat for each session that will have to be opened.
 
@@ -12,10 +13,9 @@ Only after the commit does anybody touch a socket, so whatever crashes, the ledg
 may have been in hand. The lane's row makes claims of one lane follow each other, for any
 number of workers; PostgreSQL's clock, read after that lock, is the only one that counts.
 
-How limits are counted: a message counts from its claim until a whole window after the end
-of its attempt. The other side counts it somewhere in between, so no window of its own can
-ever hold more than the limit, whatever crashed. A lost attempt goes on counting from the
-moment at which its lease was found to have run out.
+A lane whose deliveries use the tenant's external budget also locks the row of `EXTERNAL`, after
+its own, while it claims such deliveries. When that budget is spent or rests, only the others
+are looked at.
 """
 
 import json
@@ -27,20 +27,19 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.ledger import pace, stops
 from service.ledger.ids import new_id
+from service.ledger.pace import LaneLimits
 
-#: Message windows in seconds, by the name of the limit.
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+#: The row among the lanes that stands for the tenant's external budget. It sorts behind every lane's
+#: name, and is always locked last.
+EXTERNAL = "~external"
 
+#: How often one claim looks again after it has held back what a stopped sender has due.
+_ROUNDS = 5
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLimits:
-    """What the other side allows on a lane; None is "no limit known"."""
-
-    connections: int
-    messages_per_minute: int | None
-    messages_per_hour: int | None
-    recipients_per_day: int | None
+#: When nobody knows when a budget frees, because what uses it is still running: look again, in seconds.
+_LOOK_AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,8 @@ class Claimed:
     message_id: str
     application: str
     lane: str
+    sender: str  # the reverse-path in its comparison form
+    external: int  # recipients that use the tenant's external budget
     reverse_path: str
     recipients: tuple[ClaimedRecipient, ...]
     size: int
@@ -93,17 +94,9 @@ class Claim:
     suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
 
 
-_LOCK_LANE = text(
-    "SELECT paused_until, troubles, clock_timestamp() AS now FROM lanes WHERE name = :lane FOR UPDATE"
-)
+_LOCK_LANE = text("SELECT paused_until, troubles, turn FROM lanes WHERE name = :lane FOR UPDATE")
 _ADD_LANE = text("INSERT INTO lanes (name, route) VALUES (:lane, :route) ON CONFLICT DO NOTHING")
 _NOW = text("SELECT clock_timestamp()")
-
-_USE = text("""
-    SELECT ended_at, recipient_count FROM attempts
-     WHERE lane = :lane AND (ended_at IS NULL OR ended_at > CAST(:now AS timestamptz) - make_interval(secs => :window))
-     ORDER BY ended_at NULLS LAST
-""")
 
 _SEATS = text("""
     SELECT count(*) AS taken, min(lease_until) AS free_at FROM connections
@@ -112,26 +105,69 @@ _SEATS = text("""
 
 _RUNNING = text("SELECT count(*) FROM attempts WHERE lane = :lane AND outcome IS NULL")
 
-# Each priority is a range of its own in the index, so the rows that are not due yet cost nothing.
-_DUE = text("""
-    SELECT d.id, d.lost, d.due_at, d.attempts, d.size
-      FROM (VALUES (0), (1), (2)) AS p (priority)
+# The first delivery of each group (external or not, priority, application): the index is read once a group,
+# however many deliveries wait in it.
+_HEADS = """
+    WITH RECURSIVE heads AS (
+        (SELECT external, priority, application, due_at FROM deliveries
+          WHERE lane = :lane AND due_at IS NOT NULL
+          ORDER BY external, priority, application, due_at LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM heads CROSS JOIN LATERAL (
+            SELECT external, priority, application, due_at FROM deliveries
+             WHERE lane = :lane AND due_at IS NOT NULL
+               AND (external, priority, application) > (heads.external, heads.priority, heads.application)
+             ORDER BY external, priority, application, due_at LIMIT 1) AS next
+    )
+"""
+
+# Within a priority: the first of each application, the one that was served longest ago before the others,
+# then the second of each, and so on.
+_DUE = text(
+    _HEADS  # noqa: S608  (our own words)
+    + """, ready AS (
+        SELECT external, priority, application FROM heads WHERE due_at <= :now AND (:external OR NOT external)
+    )
+    SELECT d.id, d.lost, d.sender, d.application, ready.external,
+           (SELECT count(DISTINCT application) FROM ready) AS applications
+      FROM ready LEFT JOIN turns t ON t.lane = :lane AND t.application = ready.application
      CROSS JOIN LATERAL (
-           SELECT id, priority, lost, due_at, attempts, size FROM deliveries
-            WHERE lane = :lane AND deliveries.priority = p.priority AND due_at <= :now AND expires_at > :now
+           SELECT id, lost, sender, application, due_at FROM deliveries
+            WHERE lane = :lane AND external = ready.external AND priority = ready.priority
+              AND application = ready.application AND due_at <= :now AND expires_at > :now
             ORDER BY due_at LIMIT :most
               FOR UPDATE SKIP LOCKED) AS d
-     ORDER BY d.priority, d.due_at LIMIT :most
+     ORDER BY ready.priority,
+              row_number() OVER (PARTITION BY ready.priority, ready.application ORDER BY d.due_at, d.id),
+              t.served NULLS FIRST, d.due_at, d.id
+     LIMIT :most
+"""
+)
+
+# Heads that are due and were not claimed are locked, expired or without budget: something else rings for them.
+_NEXT_DUE = text(
+    _HEADS + "SELECT min(due_at) FILTER (WHERE due_at > :now) AS at, bool_or(external) AS external FROM heads"  # noqa: S608
+)
+
+_EXTERNAL_WAITS = text("""
+    SELECT EXISTS (SELECT 1 FROM deliveries WHERE lane = :lane AND due_at IS NOT NULL AND external)
 """)
 
-_NEXT_DUE = text("""
-    SELECT min(d.due_at)
-      FROM (VALUES (0), (1), (2)) AS p (priority)
-     CROSS JOIN LATERAL (
-           SELECT due_at FROM deliveries
-            WHERE lane = :lane AND deliveries.priority = p.priority AND due_at IS NOT NULL AND expires_at > :now
-            ORDER BY due_at LIMIT 1) AS d
+_EXTERNAL_RUNNING = text("SELECT count(*) FROM attempts WHERE ended_at IS NULL AND external_count > 0")
+
+_SENDERS_RUNNING = text("""
+    SELECT DISTINCT d.sender FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
+     WHERE a.lane = :lane AND a.ended_at IS NULL
 """)
+
+_TAKE_TURNS = text("""
+    INSERT INTO turns (lane, application, served)
+    SELECT :lane, application, served
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(application text, served bigint)
+    ON CONFLICT (lane, application) DO UPDATE SET served = excluded.served
+""")
+
+_COUNT_TURNS = text("UPDATE lanes SET turn = turn + :count WHERE name = :lane")
 
 _TAKE = text("""
     WITH taken AS (
@@ -145,7 +181,8 @@ _TAKE = text("""
     ), claimed AS (
         UPDATE deliveries d SET due_at = NULL, attempt_id = taken.attempt_id, attempts = d.attempts + 1
           FROM taken WHERE d.id = taken.delivery_id AND d.id IN (SELECT delivery_id FROM before)
-        RETURNING d.id, d.message_id, d.application, d.route, d.attempts AS number, d.size, d.expires_at,
+        RETURNING d.id, d.message_id, d.application, d.sender, d.route, d.attempts AS number,
+                  d.size, d.expires_at,
                   taken.attempt_id, taken.seat, taken.alone
     ), moved AS (
         UPDATE recipients r
@@ -154,21 +191,23 @@ _TAKE = text("""
                updated_at = :now
           FROM claimed, before
          WHERE r.delivery_id = claimed.id AND before.message_id = r.message_id AND before.position = r.position
-        RETURNING r.delivery_id, r.position, r.email, r.tries, before.status = 'uncertain' AS uncertain
+        RETURNING r.delivery_id, r.position, r.email, r.tries, r.external,
+                  before.status = 'uncertain' AS uncertain
     ), carried AS (
-        SELECT delivery_id, count(*) AS recipient_count,
+        SELECT delivery_id, count(*) AS recipient_count, count(*) FILTER (WHERE external) AS external_count,
                jsonb_agg(jsonb_build_object('position', position, 'email', email, 'tries', tries,
                                             'uncertain', uncertain) ORDER BY position) AS recipients
           FROM moved GROUP BY delivery_id
     ), written AS (
         INSERT INTO attempts (id, message_id, delivery_id, number, worker, route, lane, alone, started_at,
-                              lease_until, phase, recipients, recipient_count, size, sha256)
+                              lease_until, phase, recipients, recipient_count, external_count,
+                              size, sha256)
         SELECT claimed.attempt_id, claimed.message_id, claimed.id, claimed.number, :worker, claimed.route, :lane,
                claimed.alone, :now, CAST(:now AS timestamptz) + make_interval(secs => :lease), 'connect',
                (SELECT jsonb_agg(jsonb_build_object('position', r -> 'position', 'email', r -> 'email',
                                                     'reply', NULL, 'status', 'sending'))
                   FROM jsonb_array_elements(carried.recipients) AS r),
-               carried.recipient_count, claimed.size, m.sha256
+               carried.recipient_count, carried.external_count, claimed.size, m.sha256
           FROM claimed JOIN carried ON carried.delivery_id = claimed.id
           JOIN messages m ON m.id = claimed.message_id
         RETURNING id
@@ -178,10 +217,18 @@ _TAKE = text("""
           FROM claimed WHERE seat IS NOT NULL
         RETURNING id
     )
-    SELECT claimed.*, carried.recipients, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain
+    SELECT claimed.*, carried.recipients, carried.external_count, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain
       FROM claimed JOIN carried ON carried.delivery_id = claimed.id
       JOIN messages m ON m.id = claimed.message_id
      ORDER BY claimed.attempt_id
+""")
+
+
+_COUNTS = text("""
+    SELECT delivery_id, count(*) AS recipients, count(*) FILTER (WHERE external) AS external
+      FROM recipients
+     WHERE delivery_id = ANY(:deliveries) AND status IN ('scheduled', 'queued', 'deferred', 'uncertain')
+     GROUP BY delivery_id
 """)
 
 
@@ -190,42 +237,84 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
 
     The caller commits, and must not touch a socket before.
     """
-    lane = await _locked(db, wish)
-    now: datetime = lane.now
-    if lane.paused_until is not None and lane.paused_until > now:
-        return Claim(claimed=(), again_in=_seconds(now, lane.paused_until))
+    lane = await _locked(db, wish.lane, wish.route)
+    if lane.paused_until is not None and lane.paused_until > lane.now:
+        return Claim(claimed=(), again_in=_seconds(lane.now, lane.paused_until))
     if lane.troubles and await db.scalar(_RUNNING, {"lane": wish.lane}):
         return Claim(claimed=(), again_in=None)  # a probe is under way; its end rings
-    permits = await _permits(db, wish, limits, now)
-    seats, seat_at = await _seats(db, wish, limits, now)
-    most = min(
-        permits.messages,
-        wish.sessions + min(wish.more, seats),
-        1 if lane.troubles else wish.sessions + wish.more,
-    )
+    most = 1 if lane.troubles else wish.sessions + wish.more
+    windows = await pace.message_windows(db, wish.lane, limits, lane.now)
+    seats, seat_at = await _seats(db, wish, limits, lane.now)
+    most = min([most, wish.sessions + min(wish.more, seats), *(window.left for window in windows)])
     if most <= 0:
+        full = [window for window in windows if not window.left]
         return Claim(
-            claimed=(), again_in=_earliest(now, permits.at if permits.messages <= 0 else None, seat_at)
+            claimed=(), again_in=_earliest(lane.now, await _free_at(db, wish.lane, full, lane.now), seat_at)
         )
-    due = (await db.execute(_DUE, {"lane": wish.lane, "now": now, "most": most})).all()
-    chosen, alone = _choose(due, suspects=wish.suspects)
-    fitting = chosen if permits.recipients is None else await _fitting(db, chosen, permits.recipients)
-    if chosen and not fitting:
-        return Claim(claimed=(), again_in=_earliest(now, permits.at) or MINUTE)
-    if not chosen:
-        if due:
-            return Claim(claimed=(), again_in=None, suspects_waiting=True)
-        return Claim(
-            claimed=(), again_in=_earliest(now, await db.scalar(_NEXT_DUE, {"lane": wish.lane, "now": now}))
-        )
-    chosen = fitting
-    claimed = await _take(db, wish, [row.id for row in chosen], now=now, alone=alone)
+    return await _claim_up_to(db, wish, limits, lane, most)
+
+
+async def _free_at(
+    db: AsyncConnection, lane: str, full: Sequence[pace.Window], now: datetime
+) -> datetime | None:
+    """Say when the last of these windows leaves room; None while what fills one is still running."""
+    times = [await pace.free_at(db, window, lane, now) for window in full]
+    known = [at for at in times if at is not None]
+    return max(known) if known and len(known) == len(times) else None
+
+
+async def _claim_up_to(
+    db: AsyncConnection, wish: Wish, limits: LaneLimits, lane: "_Lane", most: int
+) -> Claim:
+    """Choose and take up to `most` deliveries."""
+    room = await _room(db, wish.lane, limits, lane.now)
+    choice = _Choice()
+    for external in (True, False):
+        if external and room.external_closed_until is not None:
+            continue
+        choice = await _choose(db, wish, room, lane.now, most=most, external=external)
+        if choice.rows or not room.external_wanted:
+            break
+    if not choice.rows:
+        again_in = await _again_in(db, wish.lane, room, lane.now, held_back=choice.held_back)
+        return Claim(claimed=(), again_in=again_in, suspects_waiting=choice.suspects_waiting)
+    claimed = await _take(db, wish, [row.id for row in choice.rows], now=lane.now, alone=choice.alone)
+    await _count_turns(db, lane, wish.lane, choice.rows)
     # Nothing taken although something is due: its recipients are not, for an instant.
     again_in = 0.0 if claimed else 0.5
-    return Claim(claimed=claimed, again_in=again_in, suspects_waiting=not alone and len(chosen) < len(due))
+    return Claim(claimed=claimed, again_in=again_in, suspects_waiting=choice.suspects_waiting)
 
 
-def _choose(due: Sequence[Any], *, suspects: bool) -> tuple[Sequence[Any], bool]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    rows: Sequence[Any] = ()
+    alone: bool = False
+    suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
+    held_back: bool = False  # a stopped sender's deliveries were moved; there may be others behind them
+
+
+async def _choose(
+    db: AsyncConnection, wish: Wish, room: "_Room", now: datetime, *, most: int, external: bool
+) -> _Choice:
+    """Choose among what is due, without changing it."""
+    held_back = False
+    due: Sequence[Any] = ()
+    for _ in range(_ROUNDS):
+        wanted = {"lane": wish.lane, "now": now, "most": most, "external": external}
+        due = (await db.execute(_DUE, wanted)).all()
+        due, held_back = await _without_stopped(db, wish.lane, due, now=now)
+        if due or not held_back:
+            break
+    rows, alone = _part(due, suspects=wish.suspects)
+    return _Choice(
+        rows=await _fitting(db, rows, room),
+        alone=alone,
+        suspects_waiting=not alone and any(row.lost for row in due),
+        held_back=held_back,
+    )
+
+
+def _part(due: Sequence[Any], *, suspects: bool) -> tuple[Sequence[Any], bool]:
     """Part the suspects from the rest: a delivery that lost a lease is carried alone."""
     if suspects and due and due[0].lost:
         return due[:1], True
@@ -235,88 +324,130 @@ def _choose(due: Sequence[Any], *, suspects: bool) -> tuple[Sequence[Any], bool]
     return (due[:1], True) if suspects and due else ([], False)
 
 
-async def _locked(db: AsyncConnection, wish: Wish) -> Any:
-    row = (await db.execute(_LOCK_LANE, {"lane": wish.lane})).one_or_none()
-    if row is None:
-        await db.execute(_ADD_LANE, {"lane": wish.lane, "route": wish.route})
-        row = (await db.execute(_LOCK_LANE, {"lane": wish.lane})).one()
-    # The row may have been waited for: what it says about the time is older than the lock.
-    now = await db.scalar(_NOW)
-    return _Lane(paused_until=row.paused_until, troubles=row.troubles, now=now)
+async def _without_stopped(
+    db: AsyncConnection, lane: str, due: Sequence[Any], *, now: datetime
+) -> tuple[Sequence[Any], bool]:
+    """Leave out what comes from senders that rest, and say whether there was something.
+
+    When a sender's stop is over, one delivery tries it; the rest waits for what comes of it.
+    """
+    stopped = await stops.of_lane(db, lane) if due else {}
+    hit = sorted({row.sender for row in due} & stopped.keys())
+    if not hit:
+        return due, False
+    running = set((await db.execute(_SENDERS_RUNNING, {"lane": lane})).scalars())
+    spared: list[str] = []
+    for sender in hit:
+        until = stopped[sender].until
+        if until <= now:
+            if sender not in running:
+                spared.append(next(row.id for row in due if row.sender == sender))
+            until = await stops.probe(db, lane, sender, now=now)
+        await stops.hold_back(db, lane, sender, now=now, until=until, spared=spared)
+    return [row for row in due if row.sender not in stopped or row.id in spared], True
+
+
+async def _count_turns(db: AsyncConnection, lane: "_Lane", name: str, chosen: Sequence[Any]) -> None:
+    """Note who was served, where several applications wait."""
+    if chosen[0].applications < 2:
+        return
+    served = {row.application: lane.turn + place for place, row in enumerate(chosen, start=1)}
+    rows = [{"application": application, "served": turn} for application, turn in sorted(served.items())]
+    await db.execute(_TAKE_TURNS, {"lane": name, "rows": json.dumps(rows)})
+    await db.execute(_COUNT_TURNS, {"lane": name, "count": len(chosen)})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Room:
+    """How many recipients may still be addressed: of the lane's day, and of the tenant's."""
+
+    day: pace.Window | None
+    external: pace.Window | None
+    external_closed_until: datetime | None = None  # the tenant's budget rests, or is being probed
+    external_probe: bool = False  # it was refused last time: one delivery tries it
+    day_wanted: int = 0  # recipients of the first delivery that did not fit
+    external_wanted: int = 0
+
+
+async def _room(db: AsyncConnection, lane: str, limits: LaneLimits, now: datetime) -> _Room:
+    day = await pace.day_window(db, lane, limits, now)
+    if limits.external_per_day is None or not await db.scalar(_EXTERNAL_WAITS, {"lane": lane}):
+        return _Room(day=day, external=None)
+    tenant = await _locked(db, EXTERNAL, EXTERNAL)
+    closed_until = None
+    if tenant.paused_until is not None and tenant.paused_until > now:
+        closed_until = tenant.paused_until
+    elif tenant.troubles and await db.scalar(_EXTERNAL_RUNNING):
+        closed_until = now + timedelta(seconds=_LOOK_AGAIN)  # a probe is under way, on whichever lane
+    external = await pace.external_window(db, limits, tenant.now)
+    return _Room(
+        day=day,
+        external=external,
+        external_closed_until=closed_until,
+        external_probe=bool(tenant.troubles),
+    )
+
+
+async def _fitting(db: AsyncConnection, chosen: Sequence[Any], room: _Room) -> Sequence[Any]:
+    """Keep the deliveries whose recipients the days' budgets leave room for, in their order.
+
+    What does not fit is not overtaken by smaller ones behind it that use the same budget.
+    """
+    if not chosen or (room.day is None and room.external is None):
+        return chosen
+    counted = await db.execute(_COUNTS, {"deliveries": [row.id for row in chosen]})
+    counts = {row.delivery_id: (row.recipients, row.external) for row in counted}
+    day = None if room.day is None else room.day.left
+    external = None if room.external is None else room.external.left
+    fitting = []
+    for row in chosen:
+        recipients, outside = counts.get(row.id, (0, 0))
+        if day is not None and recipients > day:
+            room.day_wanted = recipients
+            break
+        if external is not None and outside:
+            if room.external_wanted or outside > external:
+                room.external_wanted = room.external_wanted or outside
+                continue
+            external = 0 if room.external_probe else external - outside
+        fitting.append(row)
+        day = None if day is None else day - recipients
+    return fitting
+
+
+async def _again_in(
+    db: AsyncConnection, lane: str, room: _Room, now: datetime, *, held_back: bool
+) -> float | None:
+    """Say when there may be something to claim, after a claim that took nothing."""
+    next_due = (await db.execute(_NEXT_DUE, {"lane": lane, "now": now})).one()
+    times = [next_due.at]
+    if held_back:
+        times.append(now + timedelta(milliseconds=50))
+    if next_due.external:
+        times.append(room.external_closed_until)
+    for window, wanted in ((room.day, room.day_wanted), (room.external, room.external_wanted)):
+        if window is not None and wanted:
+            free = await pace.free_at(db, window, lane, now, wanted=wanted)
+            times.append(free or now + timedelta(seconds=_LOOK_AGAIN))
+    return _earliest(now, *times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lane:
     paused_until: datetime | None
     troubles: int
-    now: Any
+    turn: int
+    now: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Permits:
-    messages: int  # may start now
-    recipients: int | None  # may be addressed now; None: no limit
-    at: datetime | None  # when the tightest window frees something, where that is known
-
-
-async def _permits(db: AsyncConnection, wish: Wish, limits: LaneLimits, now: datetime) -> _Permits:
-    """Say how much the lane's windows leave."""
-    windows = [
-        (MINUTE, limits.messages_per_minute, False),
-        (HOUR, limits.messages_per_hour, False),
-        (DAY, limits.recipients_per_day, True),
-    ]
-    set_windows = [(window, limit, weigh) for window, limit, weigh in windows if limit is not None]
-    messages, recipients, times = wish.sessions + wish.more, None, []
-    if not set_windows:
-        return _Permits(messages=messages, recipients=None, at=None)
-    longest = max(window for window, _, _ in set_windows)
-    rows = (await db.execute(_USE, {"lane": wish.lane, "now": now, "window": longest})).all()
-    for window, limit, by_recipients in set_windows:
-        used = [
-            (row.ended_at, row.recipient_count if by_recipients else 1)
-            for row in rows
-            if row.ended_at is None or (now - row.ended_at).total_seconds() < window
-        ]
-        left = limit - sum(weight for _, weight in used)
-        if by_recipients:
-            recipients = left
-        messages = min(messages, left)
-        if left <= 0:
-            times.append(_freed_at(used, surplus=1 - left, window=window))
-        elif by_recipients and used:
-            times.append(_freed_at(used, surplus=1, window=window))
-    known = [at for at in times if at is not None]
-    return _Permits(messages=messages, recipients=recipients, at=max(known) if known else None)
-
-
-_COUNTS = text("""
-    SELECT delivery_id, count(*) AS recipients FROM recipients
-     WHERE delivery_id = ANY(:deliveries) AND status IN ('scheduled', 'queued', 'deferred', 'uncertain')
-     GROUP BY delivery_id
-""")
-
-
-async def _fitting(db: AsyncConnection, chosen: Sequence[Any], recipients: int) -> Sequence[Any]:
-    """Keep the first deliveries whose recipients the day's limit still leaves room for."""
-    counted = await db.execute(_COUNTS, {"deliveries": [row.id for row in chosen]})
-    counts = {row.delivery_id: row.recipients for row in counted}
-    for index, row in enumerate(chosen):
-        recipients -= counts.get(row.id, 0)
-        if recipients < 0:
-            return chosen[:index]
-    return chosen
-
-
-def _freed_at(used: Sequence[tuple[datetime | None, int]], *, surplus: int, window: float) -> datetime | None:
-    """Say when `surplus` of what was used falls out of the window; None while it is still running."""
-    for ended_at, weight in used:  # oldest first
-        if ended_at is None:
-            return None
-        surplus -= weight
-        if surplus <= 0:
-            return ended_at + timedelta(seconds=window)
-    return None
+async def _locked(db: AsyncConnection, name: str, route: str) -> _Lane:
+    row = (await db.execute(_LOCK_LANE, {"lane": name})).one_or_none()
+    if row is None:
+        await db.execute(_ADD_LANE, {"lane": name, "route": route})
+        row = (await db.execute(_LOCK_LANE, {"lane": name})).one()
+    # The row may have been waited for: only now is the time that counts.
+    now: datetime = (await db.execute(_NOW)).scalar_one()
+    return _Lane(paused_until=row.paused_until, troubles=row.troubles, turn=row.turn, now=now)
 
 
 async def _seats(
@@ -351,6 +482,8 @@ async def _take(
             message_id=row.message_id,
             application=row.application,
             lane=wish.lane,
+            sender=row.sender,
+            external=row.external_count,
             reverse_path=row.reverse_path,
             recipients=tuple(ClaimedRecipient(**recipient) for recipient in row.recipients),
             size=row.size,

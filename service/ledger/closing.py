@@ -18,11 +18,14 @@ lease run out. A worker that comes too late still has the truth of the wire in i
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.ledger import stops
+from service.ledger.claiming import EXTERNAL
+from service.ledger.ids import new_id
 from service.ledger.states import FINAL, Outcome, Status
 
 
@@ -42,9 +45,14 @@ class RecipientVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneTrouble:
-    """The route failed, not the message: rest the lane and probe."""
+class Trouble:
+    """Not the message failed but its way: what rests, and how long.
 
+    `lane` is the whole lane, `sender` this reverse-path on this lane, `external` every external
+    recipient of the tenant. Each is then tried by one attempt at a time.
+    """
+
+    scope: Literal["lane", "sender", "external"]
     error: dict[str, Any]
     first: float  # seconds of the first pause; it grows with each failure in a row
     factor: float
@@ -70,8 +78,11 @@ class Closing:
     session_facts: dict[str, Any] | None
     worker: str
     route: str
-    trouble: LaneTrouble | None = None
+    sender: str  # the reverse-path in its comparison form
+    external: int = 0  # recipients that used the tenant's external budget
+    trouble: Trouble | None = None
     lane_well: bool = False  # the peer took or judged a message: the route works
+    split: bool = False  # nothing was taken because there were too many recipients: halve the delivery
     peer_trailer: dict[str, Any] | None = field(default=None)
 
     def weight(self) -> int:
@@ -141,7 +152,7 @@ _SETTLE = text("""
 
 _LANE_WELL = text("""
     UPDATE lanes SET troubles = 0, paused_until = NULL, pause_error = NULL, updated_at = clock_timestamp()
-     WHERE name = ANY(:lanes) AND troubles > 0
+     WHERE name = :lane AND troubles > 0 RETURNING name
 """)
 
 # Several attempts that fail together are one trouble: the pause grows once.
@@ -151,6 +162,29 @@ _LANE_TROUBLE = text("""
            paused_until = clock_timestamp()
                + make_interval(secs => least(:cap, :first * power(:factor, least(troubles, 30))))
      WHERE name = :lane AND (paused_until IS NULL OR paused_until <= clock_timestamp())
+""")
+
+# The second half of what is open goes on as a delivery of its own, due at the same instant as the first.
+_SPLIT = text("""
+    WITH open AS (
+        SELECT r.message_id, r.position, row.new_id,
+               row_number() OVER (PARTITION BY r.delivery_id ORDER BY r.position) AS place,
+               count(*) OVER (PARTITION BY r.delivery_id) AS total, r.delivery_id
+          FROM recipients r
+          JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(delivery_id text, new_id text)
+            ON row.delivery_id = r.delivery_id
+         WHERE r.finished_at IS NULL
+    ), later AS (
+        SELECT * FROM open WHERE total > 1 AND place > total / 2
+    ), made AS (
+        INSERT INTO deliveries (id, message_id, application, route, lane, sender, priority, external, size,
+                                due_at, expires_at)
+        SELECT DISTINCT ON (later.new_id) later.new_id, d.message_id, d.application, d.route, d.lane, d.sender,
+               d.priority, d.external, d.size, now(), d.expires_at
+          FROM deliveries d JOIN later ON later.delivery_id = d.id
+    )
+    UPDATE recipients r SET delivery_id = later.new_id FROM later
+     WHERE r.message_id = later.message_id AND r.position = later.position
 """)
 
 
@@ -169,29 +203,64 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     if ours:
         rows = json.dumps([row for closing in ours for row in _recipient_rows(closing)])
         await db.execute(_MOVE, {"rows": rows, "status": Status.SENDING})
+        if halved := [{"delivery_id": c.delivery_id, "new_id": new_id("dlv")} for c in ours if c.split]:
+            await db.execute(_SPLIT, {"rows": json.dumps(halved)})
         await settle_deliveries(db, [c.delivery_id for c in ours], [c.attempt_id for c in ours])
     for closing in closings:
         if closing.attempt_id not in judged:
             await _close_late(db, closing)
-    await _teach_lanes(db, ours)
+    await _teach(db, ours)
 
 
-async def _teach_lanes(db: AsyncConnection, closings: Sequence[Closing]) -> None:
-    # Sorted, so that two groups never lock the same lanes in opposite order.
-    if well := sorted({closing.lane for closing in closings if closing.lane_well}):
-        await db.execute(_LANE_WELL, {"lanes": well})
-    troubled = {closing.lane: closing.trouble for closing in closings if closing.trouble is not None}
-    for lane, trouble in sorted(troubled.items()):
-        await db.execute(
-            _LANE_TROUBLE,
-            {
-                "lane": lane,
-                "error": json.dumps(trouble.error),
-                "first": trouble.first,
-                "factor": trouble.factor,
-                "cap": trouble.cap,
-            },
-        )
+async def _teach(db: AsyncConnection, closings: Sequence[Closing]) -> None:
+    """Let lanes, senders and the tenant's budget rest or go on, as these attempts have shown.
+
+    Rows of lanes are locked in the order of their names, and `EXTERNAL` last: as a claim does.
+    """
+    troubles = {
+        (EXTERNAL if closing.trouble.scope == "external" else closing.lane): closing.trouble
+        for closing in closings
+        if closing.trouble is not None and closing.trouble.scope != "sender"
+    }
+    well = {closing.lane for closing in closings if closing.lane_well}
+    well |= {EXTERNAL for closing in closings if closing.external and closing.outcome == Outcome.SENT}
+    for lane in sorted(well | troubles.keys()):
+        if lane in well:
+            await db.execute(_LANE_WELL, {"lane": lane})
+        if lane in troubles:
+            await db.execute(_LANE_TROUBLE, {"lane": lane, **_growth(troubles[lane])})
+    for closing in closings:
+        if closing.trouble is not None and closing.trouble.scope == "sender":
+            trouble = closing.trouble
+            await stops.stop(
+                db,
+                closing.lane,
+                closing.sender,
+                error=trouble.error,
+                first=trouble.first,
+                factor=trouble.factor,
+                cap=trouble.cap,
+            )
+    for lane, sender in sorted({(c.lane, c.sender) for c in closings if c.outcome in _TAKEN}):
+        await stops.lift(db, lane, sender)
+
+
+#: Outcomes that show that the peer takes mail of this sender.
+_TAKEN = frozenset({Outcome.SENT, Outcome.PARTIAL})
+
+
+def _growth(trouble: Trouble) -> dict[str, Any]:
+    return {
+        "error": json.dumps(trouble.error),
+        "first": trouble.first,
+        "factor": trouble.factor,
+        "cap": trouble.cap,
+    }
+
+
+async def lift_lane(db: AsyncConnection, lane: str) -> bool:
+    """End the rest of a lane, because it was seen to work; return whether it rested."""
+    return await db.scalar(_LANE_WELL, {"lane": lane}) is not None
 
 
 _LATE = text("""

@@ -201,20 +201,3 @@ async def events(db: AsyncConnection, message_id: str) -> list[EventView]:
     """List a message's moves, the first first."""
     rows = await db.execute(_EVENTS, {"id": message_id})
     return [EventView(**row) for row in rows.mappings()]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneView:
-    name: str
-    route: str
-    paused_until: datetime | None
-    pause_error: Mapping[str, Any] | None
-    troubles: int
-
-
-async def lanes(db: AsyncConnection) -> list[LaneView]:
-    """List the lanes that ever carried something, with their pauses."""
-    rows = await db.execute(
-        text("SELECT name, route, paused_until, pause_error, troubles FROM lanes ORDER BY name")
-    )
-    return [LaneView(**row) for row in rows.mappings()]

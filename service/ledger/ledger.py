@@ -12,7 +12,20 @@ from typing import Any, Self
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.ledger import accepting, backlog, claiming, closing, history, keys, migrate, replaying, sweeping
+from service.ledger import (
+    accepting,
+    backlog,
+    claiming,
+    closing,
+    history,
+    keys,
+    lanes,
+    migrate,
+    pace,
+    replaying,
+    reports,
+    sweeping,
+)
 from service.ledger.engine import open_engine, transaction
 from service.ledger.groups import Grouped
 
@@ -129,13 +142,34 @@ class Ledger:
         async with transaction(self._engine) as db:
             return await history.events(db, message_id)
 
-    async def lanes(self) -> list[history.LaneView]:
+    async def lane_state(self, lane: str, limits: pace.LaneLimits) -> lanes.LaneState:
+        """Read a lane: its budgets, backlog and pauses."""
         async with transaction(self._engine) as db:
-            return await history.lanes(db)
+            return await lanes.state(db, lane, limits)
+
+    async def resting(self) -> dict[str, lanes.Resting]:
+        """Return the lanes that rest now."""
+        async with transaction(self._engine) as db:
+            return await lanes.resting(db)
+
+    async def places(self, message_id: str) -> list[lanes.Place]:
+        """Say where a message's waiting deliveries stand in their lanes."""
+        async with transaction(self._engine) as db:
+            return await lanes.places(db, message_id)
+
+    async def password_logins(self, *, since: datetime) -> list[reports.PasswordUse]:
+        """List who logged in with a password; volumes count from `since`."""
+        async with transaction(self._engine) as db:
+            return await reports.password_logins(db, since=since)
+
+    async def notices(self, *, route: str | None = None) -> list[reports.Notice]:
+        """List what was announced to expire."""
+        async with transaction(self._engine) as db:
+            return await reports.notices(db, route=route)
 
     # -- dispatch ------------------------------------------------------------------------
 
-    async def claim(self, wish: claiming.Wish, limits: claiming.LaneLimits) -> claiming.Claim:
+    async def claim(self, wish: claiming.Wish, limits: pace.LaneLimits) -> claiming.Claim:
         """Take what is due in a lane; what is taken is in hand and leased."""
         async with transaction(self._engine) as db:
             return await claiming.claim(db, wish, limits)
@@ -162,6 +196,11 @@ class Ledger:
             await closing.close(db, items)
         return [None] * len(items)
 
+    async def lift_lane(self, lane: str) -> bool:
+        """End the rest of a lane, because it was seen to work; return whether it rested."""
+        async with transaction(self._engine) as db:
+            return await closing.lift_lane(db, lane)
+
     async def renew(self, attempts: Sequence[str], *, seats: Sequence[str], lease: float) -> sweeping.Kept:
         async with transaction(self._engine) as db:
             return await sweeping.renew(db, attempts, seats=seats, lease=lease)
@@ -183,6 +222,11 @@ class Ledger:
     async def lanes_with_due(self, lanes: Sequence[str]) -> list[str]:
         async with transaction(self._engine) as db:
             return await sweeping.lanes_with_due(db, lanes)
+
+    async def sum_up(self) -> None:
+        """Sum up the minutes that are over, for the windows of a day."""
+        async with transaction(self._engine) as db:
+            await pace.sum_up(db)
 
     async def forget_old(self) -> None:
         async with transaction(self._engine) as db:

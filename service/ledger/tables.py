@@ -5,7 +5,12 @@
         └── contents (the octets, apart: they are large and rarely read)
 
     lanes        one row a lane: its lock, its pause
+    stops        senders that rest on a lane, because their mail was refused for an administrator's reason
+    turns        when each application was last served on a lane
+    uses         what lanes used of their daily budgets, by minute, of minutes that are over
     connections  the seats of a lane: who may hold a session open, and until when
+    checks       preflights of routes, step by step
+    notices      what was announced before it expires
     keys         API keys of applications, as hashes
     idempotency  answers already given, by application, path and key
 
@@ -135,7 +140,9 @@ deliveries = Table(
     Column("application", Text, nullable=False),
     Column("route", Text, nullable=False),
     Column("lane", Text, nullable=False),
+    Column("sender", Text, nullable=False),  # the reverse-path in its comparison form
     Column("priority", SmallInteger, nullable=False),
+    Column("external", Boolean, nullable=False, server_default="false"),  # uses the tenant's external budget
     Column("size", Integer, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("lost", Integer, nullable=False, server_default="0"),  # leases that ran out
@@ -149,7 +156,16 @@ deliveries = Table(
     CheckConstraint("attempt_id IS NULL OR due_at IS NULL", "waiting_or_in_hand"),
     Index(None, "message_id"),
     # The queue. Partial: what is finished or in hand costs nothing here.
-    Index("ix_deliveries_due", "lane", "priority", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    # Its first columns are the groups between which a claim is fair; see claiming.py.
+    Index(
+        "ix_deliveries_due",
+        "lane",
+        "external",
+        "priority",
+        "application",
+        "due_at",
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
     Index("ix_deliveries_open", "expires_at", postgresql_where=text("finished_at IS NULL")),
     postgresql_with={"fillfactor": "80"},
 )
@@ -167,6 +183,7 @@ recipients = Table(
     Column("type", Text, nullable=False),
     Column("email", Text, nullable=False),
     Column("name", Text),
+    Column("external", Boolean, nullable=False, server_default="false"),
     Column("status", Text, nullable=False),
     _id("delivery_id"),
     _id("attempt_id"),  # the last attempt that carried it
@@ -218,6 +235,7 @@ attempts = Table(
     Column("outcome", Text),
     Column("recipients", JSONB, nullable=False),  # [{position, email, reply, status}]
     Column("recipient_count", Integer, nullable=False),
+    Column("external_count", Integer, nullable=False, server_default="0"),  # of the tenant's external budget
     Column("reply", JSONB),
     Column("peer_trailer", JSONB),
     _id("session_id"),
@@ -235,8 +253,14 @@ attempts = Table(
     # One open attempt a delivery, whatever happens.
     Index("uq_attempts_open", "delivery_id", unique=True, postgresql_where=text("outcome IS NULL")),
     Index("ix_attempts_lease", "lease_until", postgresql_where=text("outcome IS NULL")),
-    # What a lane used of its limits, newest first, answered from the index alone.
+    # What a lane used of its limits, answered from the index alone; and the tenant over all lanes.
     Index("ix_attempts_use", "lane", "ended_at", postgresql_include=["recipient_count"]),
+    Index(
+        "ix_attempts_external",
+        "ended_at",
+        postgresql_include=["external_count"],
+        postgresql_where=text("external_count > 0"),
+    ),
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -248,7 +272,62 @@ lanes = Table(
     _time("paused_until"),
     Column("pause_error", JSONB),
     Column("troubles", Integer, nullable=False, server_default="0"),  # failures of the route in a row
+    Column("turn", BigInteger, nullable=False, server_default="0"),  # deliveries claimed so far
     _time("updated_at", nullable=False, server_default=_NOW),
+)
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    _time("until", nullable=False),
+    Column("error", JSONB, nullable=False),
+    Column("troubles", Integer, nullable=False, server_default="1"),  # refusals in a row
+    Column("probing", Boolean, nullable=False, server_default="false"),  # one delivery is trying it
+    _time("created_at", nullable=False, server_default=_NOW),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("application", Text, primary_key=True),
+    Column("served", BigInteger, nullable=False),  # the lane's `turn` when it was last served
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("lane", Text, primary_key=True),  # '' is the tenant: external recipients over all lanes
+    _time("minute", primary_key=True),
+    Column("recipients", Integer, nullable=False),
+    Index(None, "minute"),
+)
+
+checks = Table(
+    "checks",
+    metadata,
+    _id(primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),  # 'schedule', 'cli' or an application
+    _time("started_at", nullable=False),
+    _time("ended_at", nullable=False),
+    Column("result", Text, nullable=False),
+    Column("steps", JSONB, nullable=False),
+    CheckConstraint("result IN ('ok', 'warn', 'fail', 'skip')", "result"),
+    Index(None, "route", "id"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    _time("expires_at", primary_key=True),
+    Column("days", Integer, primary_key=True, autoincrement=False),
+    Column("route", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
 )
 
 connections = Table(

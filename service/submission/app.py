@@ -3,12 +3,16 @@
 Each group of endpoints is a module with a function `endpoints(door)`.
 """
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from service.ledger import Ledger, LedgerUnavailable
+from service.ledger.pace import LaneLimits
+from service.routes.advice import Organization
 from service.routes.choice import RouteBook
 from service.submission import probes, reading, sending
 from service.submission.document import document
@@ -21,7 +25,15 @@ _GROUPS = (sending, reading, probes)
 
 
 def create_app(
-    *, ledger: Ledger, book: RouteBook, limits: SubmissionLimits, nudge: Nudge, clock: Clock, health: Health
+    *,
+    ledger: Ledger,
+    book: RouteBook,
+    lane_limits: Mapping[str, LaneLimits],
+    organization: Organization,
+    limits: SubmissionLimits,
+    nudge: Nudge,
+    clock: Clock,
+    health: Health,
 ) -> FastAPI:
     """Make the application; whoever calls opens and closes what it is given."""
     app = FastAPI(
@@ -42,7 +54,15 @@ def create_app(
         # What the framework would refuse by itself, we refuse in our own words.
         max_body_size=limits.body_octets,
     )
-    door = Door(ledger=ledger, book=book, limits=limits, nudge=nudge, clock=clock, health=health)
+    door = Door(
+        ledger=ledger,
+        book=book,
+        lane_limits=lane_limits,
+        limits=limits,
+        nudge=nudge,
+        clock=clock,
+        health=health,
+    )
     for group in _GROUPS:
         router = group.endpoints(door)
         app.include_router(router)

@@ -55,6 +55,7 @@ def main() -> None:
     app = create_app(
         ledger=Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1),
         book=RouteBook((), order=()),
+        lane_limits={},
         limits=SubmissionLimits(
             body_octets=50 * 1024 * 1024, body_seconds=30.0, expires_after=timedelta(hours=72), queue_limit=1
         ),

@@ -6,7 +6,7 @@ whatever still goes on in the background is given up.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect
 from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.ids import is_id
 from service.ledger.keys import Key
+from service.ledger.pace import LaneLimits
+from service.routes.advice import Organization
 from service.routes.choice import RouteBook
 from service.submission import models
 from service.submission.callers import Callers, demand_scope
@@ -64,6 +66,8 @@ class Door:
         *,
         ledger: Ledger,
         book: RouteBook,
+        lane_limits: Mapping[str, LaneLimits],
+        organization: Organization,
         limits: SubmissionLimits,
         nudge: Nudge,
         clock: Clock,
@@ -71,6 +75,8 @@ class Door:
     ) -> None:
         self.ledger = ledger
         self.book = book
+        self.lane_limits = lane_limits
+        self.organization = organization
         self.limits = limits
         self.nudge = nudge
         self.clock = clock

@@ -89,7 +89,10 @@ class Intake:
         created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         deliveries, delivery_of = [], {}
         for planned in plan.deliveries:
-            delivery = NewDelivery(id=new_id("dlv"), route=planned.route, lane=planned.lane)
+            external = bool(getattr(planned, "external_recipients", 0))
+            delivery = NewDelivery(
+                id=new_id("dlv"), route=planned.route, lane=planned.lane, external=external
+            )
             deliveries.append(delivery)
             delivery_of.update({address.key: delivery.id for address in planned.recipients})
         return NewMessage(
@@ -104,6 +107,7 @@ class Intake:
                 for each in _mailboxes(asked.reply_to, "/reply_to")
             ],
             reverse_path=str(sender.address),
+            sender=sender.address.key,
             subject=composed.subject,
             message_id=composed.message_id,
             octets=composed.octets,
@@ -127,6 +131,7 @@ class Intake:
                     email=str(each.mailbox.address),
                     name=each.mailbox.name,
                     delivery_id=delivery_of[each.mailbox.address.key],
+                    external=False,
                 )
                 for position, each in enumerate(recipients)
             ],

@@ -10,6 +10,7 @@ from service.ledger.ids import is_id
 from service.smtp.transcript import render
 from service.submission import models, representation
 from service.submission.door import GUARDED, PROBLEMS, Door
+from service.submission.expectations import Expectations
 from service.submission.problems import not_found
 
 
@@ -63,12 +64,15 @@ def endpoints(door: Door) -> APIRouter:
 class _Reading:
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._expectations = Expectations(door.ledger, door.lane_limits)
 
     async def message(self, request: Request, message_id: str) -> Response:
         """Say where the message is: its recipients, what the peer said, and what comes next."""
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.read", budget)
-        return JSONResponse(representation.message(await self._door.message(message_id, key, budget)))
+        found = await self._door.message(message_id, key, budget)
+        expectation = await self._expectations.of_message(found, budget)
+        return JSONResponse(representation.message(found, expectation))
 
     async def attempts(self, request: Request, message_id: str) -> Response:
         """List the attempts of a message, the first first."""

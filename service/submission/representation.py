@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.ledger.accepting import NewMessage
-from service.ledger.history import AttemptView, EventView, MessageView, RecipientView
+from service.ledger.history import AttemptView, EventView, MessageView
 from service.ledger.keys import Key
 from service.ledger.states import message_status
+from service.submission.expectations import Expectation
 
 PRIORITIES = ("high", "normal", "low")
 
@@ -19,8 +20,8 @@ def moment(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def new_message(message: NewMessage) -> dict[str, Any]:
-    """Show a message that was just accepted."""
+def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]:
+    """Show a message that is about to be accepted."""
     where = {delivery.id: delivery for delivery in message.deliveries}
     recipients = [
         _recipient(
@@ -53,8 +54,8 @@ def new_message(message: NewMessage) -> dict[str, Any]:
         "route": first["route"],
         "lane": first["lane"],
         "attempts": 0,
-        "expected_at": None,
-        "expected_because": [f"It waits for its turn in the lane {first['lane']}."],
+        "expected_at": moment(expectation.at),
+        "expected_because": list(expectation.because),
         "next_attempt_at": moment(message.created_at),
         "expires_at": moment(message.expires_at),
         "last_error": None,
@@ -68,7 +69,7 @@ def new_message(message: NewMessage) -> dict[str, Any]:
     }
 
 
-def message(view: MessageView) -> dict[str, Any]:
+def message(view: MessageView, expectation: Expectation) -> dict[str, Any]:
     """Show a message as the ledger has it now."""
     recipients = [
         _recipient(
@@ -86,7 +87,6 @@ def message(view: MessageView) -> dict[str, Any]:
         )
         for each in view.recipients
     ]
-    expected_at, because = _expectation(view.recipients)
     times = [each.next_attempt_at for each in view.recipients if each.next_attempt_at is not None]
     return {
         "object": "message",
@@ -102,8 +102,8 @@ def message(view: MessageView) -> dict[str, Any]:
         "route": recipients[0]["route"],
         "lane": recipients[0]["lane"],
         "attempts": sum(each.attempts for each in view.recipients),
-        "expected_at": moment(expected_at),
-        "expected_because": because,
+        "expected_at": moment(expectation.at),
+        "expected_because": list(expectation.because),
         "next_attempt_at": moment(min(times)) if times else None,
         "expires_at": moment(view.expires_at),
         "last_error": next((each.error for each in view.recipients if each.error is not None), None),
@@ -115,27 +115,6 @@ def message(view: MessageView) -> dict[str, Any]:
         "test": view.test,
         "created_at": moment(view.created_at),
     }
-
-
-def _expectation(recipients: Sequence[RecipientView]) -> tuple[datetime | None, list[str]]:
-    """Say when the first open recipient goes on, where that is known, and why it waits."""
-    waiting = [
-        each for each in recipients if each.status in {"queued", "deferred", "uncertain", "scheduled", "held"}
-    ]
-    if not waiting:
-        return None, []
-    first = min(waiting, key=lambda each: (each.next_attempt_at is None, each.next_attempt_at))
-    because = []
-    expected = first.next_attempt_at if first.status != "queued" else None
-    if first.error is not None:
-        because.append(str(first.error.get("diagnosis", {}).get("title", first.error.get("code"))))
-    if first.lane_paused_until is not None:
-        reason = (first.lane_pause_error or {}).get("diagnosis", {}).get("title", "the route has trouble")
-        because.append(f"The lane {first.lane} rests until {moment(first.lane_paused_until)}: {reason}.")
-        expected = max(filter(None, (expected, first.lane_paused_until)))
-    if first.status == "held" or (first.status == "uncertain" and first.next_attempt_at is None):
-        because.append("It waits for a person's decision.")
-    return expected, because or [f"It waits for its turn in the lane {first.lane}."]
 
 
 def _recipient(

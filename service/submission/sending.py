@@ -22,6 +22,7 @@ from service.ledger.accepting import Busy, IdempotencyKey, KeyReused, NewMessage
 from service.ledger.keys import Key
 from service.submission import models, representation
 from service.submission.door import Budget, Door, problem_answer
+from service.submission.expectations import Expectations
 from service.submission.messages import Intake
 from service.submission.problems import Problem
 from service.submission.strict_json import parse_object
@@ -74,6 +75,7 @@ class _Sending:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._intake = Intake(book=door.book, limits=door.limits, clock=door.clock)
+        self._expectations = Expectations(door.ledger, door.lane_limits)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="compose")
         self._errands: set[asyncio.Task[None]] = set()
         self._queue: tuple[float, int] = (0.0, 0)  # until when it holds, how much waits
@@ -98,7 +100,8 @@ class _Sending:
                 return _not_the_first(seen)
         message = await self._composed(request, kind, body, key)
         await self._room_in_queue(budget)
-        answer = json.dumps(representation.new_message(message))
+        expectation = await self._expectations.of_new(message, budget)
+        answer = json.dumps(representation.new_message(message, expectation))
         submission = Submission(message=message, idempotency=idempotency, answer=answer)
         budget.extend(len(message.octets) / 5_000_000)
         outcome = await budget.spend(self._door.ledger.accept(submission))

@@ -9,7 +9,7 @@ import pytest
 from service.delivery.worker import rescue_errors
 from service.ledger import Ledger
 from service.ledger.accepting import Accepted, Busy, IdempotencyKey, KeyReused, Replayed
-from service.ledger.claiming import LaneLimits
+from service.ledger.pace import LaneLimits
 from service.ledger.states import Status
 from tests.builders import a_closing, a_submission, claim
 from tests.waiting import eventually

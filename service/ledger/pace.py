@@ -1,0 +1,204 @@
+"""The pace of a lane: what its windows have used, what they leave, and when they free more.
+
+A message counts from its claim until a whole window after the end of its attempt. The other
+side counts it somewhere in between, so no window of its own can ever hold more than the
+limit, whatever crashed. A lost attempt goes on counting from the moment at which its lease
+was found to have run out.
+
+Minutes and hours are counted from the attempts themselves. A day may hold very many, so
+minutes that are over are summed up once (`sum_up`, by the sweep), and a day is these sums, the
+attempts behind the last sum, and what is running. A minute's sum counts until the whole
+minute is a day old: never too early, and too late by a minute at most. A sum that is missing
+costs time and no truth.
+
+The tenant's external recipients ("Tenant External Recipient Rate Limit") are counted in the
+same way over all lanes whose deliveries are marked external.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: The rolling windows, in seconds.
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+#: The tenant's name among the lanes that `uses` speaks of.
+_TENANT = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """What the other side allows on a lane; None is "no limit known"."""
+
+    connections: int
+    messages_per_minute: int | None
+    messages_per_hour: int | None
+    recipients_per_day: int | None
+    external_per_day: int | None = None  # the tenant's, where this lane counts towards it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One limit over one rolling window: how much of it is in use now."""
+
+    name: str  # as in the configuration's `limits`
+    limit: int
+    seconds: float
+    used: int
+
+    @property
+    def left(self) -> int:
+        return max(self.limit - self.used, 0)
+
+
+_MESSAGES = text("""
+    SELECT (SELECT count(*) FROM attempts WHERE lane = :lane AND ended_at IS NULL)
+         + (SELECT count(*) FROM attempts
+             WHERE lane = :lane AND ended_at > CAST(:now AS timestamptz) - make_interval(secs => :window))
+""")
+
+_MESSAGES_FREE = text("""
+    SELECT ended_at + make_interval(secs => :window) AS at, 1 AS amount FROM attempts
+     WHERE lane = :lane AND ended_at > CAST(:now AS timestamptz) - make_interval(secs => :window)
+     ORDER BY ended_at
+""")
+
+# When each part of a day's use falls out of it. The last sum marks where the attempts themselves begin;
+# without any sum they begin a day ago.
+_DAY_OF_LANE = """
+    SELECT minute + interval '1 minute' + make_interval(secs => :window) AS at, recipients AS amount FROM uses
+     WHERE lane = :lane AND minute > CAST(:now AS timestamptz) - make_interval(secs => :window + 60)
+    UNION ALL
+    SELECT ended_at + make_interval(secs => :window), recipient_count FROM attempts
+     WHERE lane = :lane
+       AND ended_at >= greatest(CAST(:now AS timestamptz) - make_interval(secs => :window),
+                                (SELECT max(minute) + interval '1 minute' FROM uses))
+    UNION ALL
+    SELECT NULL, recipient_count FROM attempts WHERE lane = :lane AND ended_at IS NULL
+"""
+
+_DAY_OF_TENANT = """
+    SELECT minute + interval '1 minute' + make_interval(secs => :window) AS at, recipients AS amount FROM uses
+     WHERE lane = :lane AND minute > CAST(:now AS timestamptz) - make_interval(secs => :window + 60)
+    UNION ALL
+    SELECT ended_at + make_interval(secs => :window), external_count FROM attempts
+     WHERE external_count > 0
+       AND ended_at >= greatest(CAST(:now AS timestamptz) - make_interval(secs => :window),
+                                (SELECT max(minute) + interval '1 minute' FROM uses))
+    UNION ALL
+    SELECT NULL, external_count FROM attempts WHERE external_count > 0 AND ended_at IS NULL
+"""
+
+_USED = {
+    name: text(f"SELECT coalesce(sum(amount), 0) FROM ({rows}) AS day")  # noqa: S608  (our own words)
+    for name, rows in {"lane": _DAY_OF_LANE, "tenant": _DAY_OF_TENANT}.items()
+}
+_FREE = {
+    name: text(f"SELECT at, amount FROM ({rows}) AS day WHERE at IS NOT NULL ORDER BY at")  # noqa: S608
+    for name, rows in {"lane": _DAY_OF_LANE, "tenant": _DAY_OF_TENANT}.items()
+}
+
+
+async def message_windows(
+    db: AsyncConnection, lane: str, limits: LaneLimits, now: datetime
+) -> tuple[Window, ...]:
+    """Read the windows that count messages."""
+    wanted = [
+        ("messages_per_minute", limits.messages_per_minute, MINUTE),
+        ("messages_per_hour", limits.messages_per_hour, HOUR),
+    ]
+    return tuple(
+        [
+            Window(
+                name=name,
+                limit=limit,
+                seconds=seconds,
+                used=int(await db.scalar(_MESSAGES, {"lane": lane, "now": now, "window": seconds}) or 0),
+            )
+            for name, limit, seconds in wanted
+            if limit is not None
+        ]
+    )
+
+
+async def day_window(db: AsyncConnection, lane: str, limits: LaneLimits, now: datetime) -> Window | None:
+    """Read the lane's window of recipients a day; None where it has no such limit."""
+    if limits.recipients_per_day is None:
+        return None
+    used = await db.scalar(_USED["lane"], {"lane": lane, "now": now, "window": DAY})
+    return Window(
+        name="recipients_per_day", limit=limits.recipients_per_day, seconds=DAY, used=int(used or 0)
+    )
+
+
+async def external_window(db: AsyncConnection, limits: LaneLimits, now: datetime) -> Window | None:
+    """Read the tenant's window of external recipients; None where the lane does not count towards it."""
+    if limits.external_per_day is None:
+        return None
+    used = await db.scalar(_USED["tenant"], {"lane": _TENANT, "now": now, "window": DAY})
+    return Window(
+        name="external_recipients_per_day", limit=limits.external_per_day, seconds=DAY, used=int(used or 0)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """At this time so much falls out of a window."""
+
+    at: datetime
+    amount: int
+
+
+async def frees(db: AsyncConnection, window: Window, lane: str, now: datetime) -> list[Freed]:
+    """List what falls out of a window, and when, the first first. What is running is not in it."""
+    if window.name.startswith("messages"):
+        found = await db.execute(_MESSAGES_FREE, {"lane": lane, "now": now, "window": window.seconds})
+    elif window.name == "external_recipients_per_day":
+        found = await db.execute(_FREE["tenant"], {"lane": _TENANT, "now": now, "window": window.seconds})
+    else:
+        found = await db.execute(_FREE["lane"], {"lane": lane, "now": now, "window": window.seconds})
+    return [Freed(at=row.at, amount=row.amount) for row in found]
+
+
+async def free_at(
+    db: AsyncConnection, window: Window, lane: str, now: datetime, *, wanted: int = 1
+) -> datetime | None:
+    """Say when the window will leave room for `wanted`; None while what fills it is still running."""
+    surplus = window.used + wanted - window.limit
+    if surplus <= 0:
+        return now
+    for freed in await frees(db, window, lane, now):
+        surplus -= freed.amount
+        if surplus <= 0:
+            return freed.at
+    return None
+
+
+#: An attempt's end is its transaction's clock, which may be this much older than its commit.
+_SETTLED_AFTER = timedelta(minutes=3)
+
+_SUM_UP = text("""
+    WITH span AS (
+        SELECT coalesce((SELECT max(minute) + interval '1 minute' FROM uses),
+                        date_trunc('minute', clock_timestamp() - interval '25 hours')) AS since,
+               date_trunc('minute', clock_timestamp() - CAST(:settled AS interval)) AS until
+    ), ended AS (
+        SELECT lane, date_trunc('minute', ended_at) AS minute, recipient_count, external_count
+          FROM attempts, span WHERE ended_at >= span.since AND ended_at < span.until
+    )
+    INSERT INTO uses (lane, minute, recipients)
+    SELECT lane, minute, sum(recipient_count) FROM ended GROUP BY lane, minute
+    UNION ALL
+    SELECT '', minute, sum(external_count) FROM ended GROUP BY minute
+    ON CONFLICT DO NOTHING
+""")
+
+
+async def sum_up(db: AsyncConnection) -> None:
+    """Sum up the minutes that are over, once for all workers, and drop sums that no window needs."""
+    if not await db.scalar(text("SELECT pg_try_advisory_xact_lock(hashtext('postroom.uses'))")):
+        return  # somebody else is at it
+    await db.execute(_SUM_UP, {"settled": _SETTLED_AFTER})
+    await db.execute(text("DELETE FROM uses WHERE minute < clock_timestamp() - interval '25 hours'"))

@@ -1,0 +1,153 @@
+"""When a message is expected to go, and why not before: what every waiting message says.
+
+A lane is read at most once a second for each process; what was accepted here since then is
+added, so a burst does not get one answer for all. Where the ledger cannot say it quickly, there
+is no time, and the words say so: an expectation never costs an acceptance.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from service.ledger import Ledger, LedgerUnavailable
+from service.ledger.accepting import NewMessage
+from service.ledger.forecast import Forecast, forecast, latest
+from service.ledger.history import MessageView
+from service.ledger.lanes import LaneState, Place
+from service.ledger.pace import LaneLimits
+from service.submission.door import Budget
+
+#: How long one reading of a lane is good, in seconds.
+_GOOD_FOR = 1.0
+
+#: States in which a recipient waits for its lane, its window or its next attempt.
+_WAITS = frozenset({"queued", "deferred", "uncertain", "scheduled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """`at` is None where nobody can know: it waits for a person, or the ledger did not say."""
+
+    at: datetime | None
+    because: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Reading:
+    state: LaneState
+    good_until: float
+    since: Counter[tuple[str, int]] = field(default_factory=Counter)  # (application, priority) -> accepted
+
+
+class Expectations:
+    """Forecasts for the messages of this process."""
+
+    def __init__(self, ledger: Ledger, limits: Mapping[str, LaneLimits]) -> None:
+        self._ledger = ledger
+        self._limits = limits
+        self._readings: dict[str, _Reading] = {}
+
+    async def of_new(self, message: NewMessage, budget: Budget) -> Expectation:
+        """Forecast a message that is about to be accepted."""
+        found = []
+        for lane in sorted({delivery.lane for delivery in message.deliveries}):
+            reading = await self._reading(lane, budget)
+            if reading is None:
+                return _unknown(lane)
+            mine = [delivery for delivery in message.deliveries if delivery.lane == lane]
+            found.append(_of_new(reading, message, lane, external=any(each.external for each in mine)))
+            reading.since[message.application, message.priority] += len(mine)
+        return _decided(found)
+
+    async def of_message(self, view: MessageView, budget: Budget) -> Expectation:
+        """Forecast a message of the ledger."""
+        waiting = [each for each in view.recipients if each.status in _WAITS]
+        if not waiting:
+            return Expectation(at=None, because=_stands_still(view))
+        places = await budget.spend(self._ledger.places(view.id))
+        found = []
+        for place in places:
+            limits = self._limits.get(place.lane)
+            if limits is None:
+                return Expectation(
+                    at=None,
+                    because=[f"The configuration has no lane {place.lane} any more: retry it by hand."],
+                )
+            reading = await self._reading(place.lane, budget)
+            if reading is None:
+                return _unknown(place.lane)
+            found.append(forecast(reading.state, place))
+        expectation = _decided(found)
+        reasons = [*_last_trouble(view), *expectation.because]
+        return Expectation(at=expectation.at, because=reasons or _stands_still(view))
+
+    async def _reading(self, lane: str, budget: Budget) -> _Reading | None:
+        kept = self._readings.get(lane)
+        if kept is not None and time.monotonic() < kept.good_until:
+            return kept
+        limits = self._limits.get(lane)
+        if limits is None:
+            return None
+        try:
+            state = await budget.spend(self._ledger.lane_state(lane, limits))
+        except LedgerUnavailable:
+            return None
+        self._readings[lane] = _Reading(state, time.monotonic() + _GOOD_FOR)
+        return self._readings[lane]
+
+
+def _of_new(reading: _Reading, message: NewMessage, lane: str, *, external: bool) -> Forecast:
+    own = sum(
+        each.due
+        for each in reading.state.waiting
+        if each.application == message.application and each.priority == message.priority
+    )
+    since = sum(
+        count
+        for (application, priority), count in reading.since.items()
+        if priority < message.priority or (application, priority) == (message.application, message.priority)
+    )
+    place = Place(
+        delivery_id="",
+        lane=lane,
+        sender=message.sender,
+        application=message.application,
+        priority=message.priority,
+        external=external,
+        due_at=reading.state.now,
+        own_ahead=own + since,
+        counted_all=reading.state.counted_all,
+    )
+    return forecast(reading.state, place)
+
+
+def _decided(found: Sequence[Forecast]) -> Expectation:
+    last = latest(found)
+    if last is None:
+        return Expectation(at=None, because=[])
+    because = list(last.because)
+    if not last.exact:
+        because.append("an estimate: it rests on what cannot be known before")
+    return Expectation(at=last.at, because=because)
+
+
+def _unknown(lane: str) -> Expectation:
+    return Expectation(at=None, because=[f"It waits for its turn in the lane {lane}."])
+
+
+def _last_trouble(view: MessageView) -> list[str]:
+    errors = [each.error for each in view.recipients if each.status in _WAITS and each.error is not None]
+    return [_title(errors[0])] if errors else []
+
+
+def _stands_still(view: MessageView) -> list[str]:
+    if any(each.status in {"held", "uncertain"} for each in view.recipients):
+        return [*_last_trouble(view), "It waits for a person's decision."]
+    return []
+
+
+def _title(error: Mapping[str, Any]) -> str:
+    return str((error.get("diagnosis") or {}).get("title") or error.get("code"))
