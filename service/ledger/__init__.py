@@ -4,10 +4,14 @@ states     the states of a recipient and the moves between them
 tables     the tables; `migrate` brings a database to them
 accepting  the transaction behind every 202
 claiming   the transaction before every socket
+pace       what the windows of a lane have used and leave
+stops      senders that rest on a lane
 closing    the two on either side of the final dot: fence and close
 sweeping   what time alone does: renew, rescue, expire
 keys       API keys, as hashes
-history    what people read
+history    what people read of messages
+lanes      what a lane is doing, for people and forecasts
+forecast   when a delivery is expected to go
 ledger     all of it as the other rooms hold it: `Ledger`
 """
 

@@ -127,20 +127,25 @@ _DUE = text(
     _HEADS  # noqa: S608  (our own words)
     + """, ready AS (
         SELECT external, priority, application FROM heads WHERE due_at <= :now AND (:external OR NOT external)
+    ), waiting AS (
+        SELECT d.id, d.due_at, ready.priority, t.served,
+               row_number() OVER (PARTITION BY ready.priority, ready.application ORDER BY d.due_at, d.id) AS turn
+          FROM ready LEFT JOIN turns t ON t.lane = :lane AND t.application = ready.application
+         CROSS JOIN LATERAL (
+               SELECT id, due_at FROM deliveries
+                WHERE lane = :lane AND external = ready.external AND priority = ready.priority
+                  AND application = ready.application AND due_at <= :now AND expires_at > :now
+                ORDER BY due_at LIMIT :most) AS d
+    ), picked AS MATERIALIZED (
+        SELECT id, row_number() OVER (ORDER BY priority, turn, served NULLS FIRST, due_at, id) AS place
+          FROM waiting ORDER BY place LIMIT :most
     )
-    SELECT d.id, d.lost, d.sender, d.application, ready.external,
+    SELECT d.id, d.lost, d.sender, d.application, d.external,
            (SELECT count(DISTINCT application) FROM ready) AS applications
-      FROM ready LEFT JOIN turns t ON t.lane = :lane AND t.application = ready.application
-     CROSS JOIN LATERAL (
-           SELECT id, lost, sender, application, due_at FROM deliveries
-            WHERE lane = :lane AND external = ready.external AND priority = ready.priority
-              AND application = ready.application AND due_at <= :now AND expires_at > :now
-            ORDER BY due_at LIMIT :most
-              FOR UPDATE SKIP LOCKED) AS d
-     ORDER BY ready.priority,
-              row_number() OVER (PARTITION BY ready.priority, ready.application ORDER BY d.due_at, d.id),
-              t.served NULLS FIRST, d.due_at, d.id
-     LIMIT :most
+      FROM picked JOIN deliveries d ON d.id = picked.id
+     WHERE d.due_at <= :now
+     ORDER BY picked.place
+       FOR UPDATE OF d SKIP LOCKED
 """
 )
 

@@ -9,7 +9,7 @@ Minutes and hours are counted from the attempts themselves. A day may hold very 
 minutes that are over are summed up once (`sum_up`, by the sweep), and a day is these sums, the
 attempts behind the last sum, and what is running. A minute's sum counts until the whole
 minute is a day old: never too early, and too late by a minute at most. A sum that is missing
-costs time and no truth.
+costs time and no truth (decision record 0006).
 
 The tenant's external recipients ("Tenant External Recipient Rate Limit") are counted in the
 same way over all lanes whose deliveries are marked external.

@@ -5,7 +5,7 @@ Exchange Online refuses a mailbox altogether when the same administrator's error
 a sender the rest of that sender's mail on the lane waits, and then one delivery tries it.
 
 What waits is moved to the end of the stop where a claim meets it, and comes back as soon as a
-delivery of that sender is taken. Other senders of the lane never notice.
+delivery of that sender is taken. Other senders of the lane never notice (decision record 0007).
 """
 
 import json
