@@ -25,6 +25,8 @@ from service.delivery.worker import Worker
 from service.ledger import Ledger, LedgerUnavailable, migrate
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
+from service.routes.advice import Hosting, Organization
+from service.routes.mx import MxFinder
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from service.submission.app import create_app
@@ -65,15 +67,30 @@ _MANY = 10
 
 def lane_limits(settings: Settings) -> dict[str, LaneLimits]:
     """Say what each lane may use, by its name; the tenant's external budget where a lane counts towards it."""
+    book = settings.route_book()
     return {
         lane.name: LaneLimits(
             connections=lane.limits.connections or _MANY,
             messages_per_minute=lane.limits.messages_per_minute,
             messages_per_hour=lane.limits.messages_per_hour,
             recipients_per_day=lane.limits.recipients_per_day,
+            external_per_day=book.external_budget if lane.route.counts_external else None,
         )
-        for lane in settings.route_book().lanes()
+        for lane in book.lanes()
     }
+
+
+def organization(settings: Settings) -> Organization:
+    """What advice needs to know of the tenant."""
+    given, egress = settings.organization, settings.organization.egress
+    return Organization(
+        accepted_domains=given.accepted_domains,
+        licences=given.licences,
+        static_ips=egress.static_ips,
+        hosting=Hosting(egress.hosting) if egress.hosting else None,
+        cloud=settings.directory.cloud,
+        tenant_id=settings.directory.tenant_id,
+    )
 
 
 class Health:
@@ -104,6 +121,7 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
             ledger=ledger,
             book=settings.route_book(),
             lane_limits=lane_limits(settings),
+            organization=organization(settings),
             limits=SubmissionLimits(
                 body_octets=settings.api.max_body,
                 body_seconds=settings.api.body_timeout.total_seconds(),
@@ -164,6 +182,7 @@ async def run_worker(settings: Settings) -> None:
             worker=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
             ledger=ledger,
             tokens=Tokens(settings.entra()),
+            mx=MxFinder(settings.resolver()),
             keeper=Keeper(ledger, lease=rules.lease),
             policy=rules,
         )

@@ -29,9 +29,11 @@ from service.ledger.closing import Closing
 from service.ledger.ids import new_id
 from service.mail.address import Address
 from service.mail.envelope import Envelope
+from service.routes.mx import MxFinder
 from service.routes.route import Lane
 from service.routes.tokens import TokenRefused, Tokens, TokenUnavailable
-from service.smtp.faults import SmtpFault
+from service.smtp.faults import CannotConnect, CannotResolve, SmtpFault
+from service.smtp.peer import Peer
 from service.smtp.phase import Phase
 from service.smtp.session import Report, Session, open_session
 from service.smtp.transcript import Entry
@@ -46,6 +48,7 @@ class Kit:
     worker: str
     ledger: Ledger
     tokens: Tokens
+    mx: MxFinder
     keeper: Keeper
     policy: Policy
 
@@ -178,7 +181,17 @@ class Attempt:
         return kept
 
     async def _open(self) -> Session:
-        peer, tokens = self._lane.route.peer, self._kit.tokens
+        """Open a session with the first of the route's hosts that can be reached (RFC 5321 §5.1)."""
+        *others, last = await self._kit.mx.peers(self._lane.route)
+        for peer in others:
+            try:
+                return await self._open_at(peer)
+            except (CannotConnect, CannotResolve) as fault:
+                log.info("host.unreachable", lane=self._lane.route.name, host=peer.host, code=fault.code)
+        return await self._open_at(last)
+
+    async def _open_at(self, peer: Peer) -> Session:
+        tokens = self._kit.tokens
         login = await tokens.login_for(self._lane)
         try:
             return await open_session(peer, login, session_id=new_id("ses"))

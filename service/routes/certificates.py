@@ -15,6 +15,7 @@ the two files, which rule, what to do.
 import ssl
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,9 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from service.mail.address import BadAddress, domain_name
 
@@ -38,14 +41,27 @@ class BadCertificate(Exception):
         super().__init__(detail)
 
 
-def check_application_certificate(certificate: Path, private_key: Path, *, now: datetime) -> None:
-    """See that an application can sign with its key: it belongs to the certificate, is RSA, and in date."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What is worth knowing of a certificate that breaks no rule."""
+
+    ends_at: datetime  # the first end of the certificate and the authorities that are sent with it
+    public: bool  # its chain ends in an authority of this machine, not in `ca_file` alone
+    for_clients: bool  # it says that it may be used by a client (RFC 5280 §4.2.1.12), or says nothing
+
+
+def check_application_certificate(certificate: Path, private_key: Path, *, now: datetime) -> datetime:
+    """See that an application can sign with its key: it belongs to the certificate, is RSA, and in date.
+
+    Returns when the certificate ends. Raises `BadCertificate`.
+    """
     leaf = _leaf_with_key(certificate, private_key, now=now)[0]
     if not isinstance(leaf.public_key(), RSAPublicKey):
         raise BadCertificate(
             "Entra ID takes RSA keys only for applications. Make an RSA key and upload its certificate.",
             field="certificate_file",
         )
+    return leaf.not_valid_after_utc
 
 
 def check_client_certificate(
@@ -55,16 +71,32 @@ def check_client_certificate(
     ca_file: Path | None,
     domains: Sequence[str] | None,
     now: datetime,
-) -> None:
-    """See that a client certificate is complete and, where domains are given, covers one of them."""
+) -> Presented:
+    """See that a client certificate is complete and, where domains are given, covers one of them.
+
+    Raises `BadCertificate`.
+    """
     chain = _leaf_with_key(certificate, private_key, now=now)
-    _check_chain(chain, ca_file, now=now)
+    if not isinstance(chain[0].public_key(), RSAPublicKey | EllipticCurvePublicKey):
+        raise BadCertificate(
+            "its key is neither RSA nor of an elliptic curve (ECDSA), which is all that TLS peers know in common. "
+            "Get a certificate for such a key.",
+            field="certificate_file",
+        )
+    if domains is not None and chain[0].issuer == chain[0].subject:
+        raise BadCertificate(_why_untrusted(chain[:1]), field="certificate_file")
+    path, public = _check_chain(chain, ca_file, now=now)
     if domains is not None and not any(_covers(name, domains) for name in _names(chain[0])):
         raise BadCertificate(
             "neither its common name nor an alternative name covers one of organization.accepted_domains (the guide). "
             "Use a certificate for a name in one of them, such as *.contoso.com.",
             field="certificate_file",
         )
+    return Presented(
+        ends_at=min(each.not_valid_after_utc for each in path),
+        public=public,
+        for_clients=_for_clients(chain[0]),
+    )
 
 
 def read_authorities(path: Path) -> list[x509.Certificate]:
@@ -95,28 +127,43 @@ def _leaf_with_key(certificate: Path, private_key: Path, *, now: datetime) -> li
     return chain
 
 
-def _check_chain(chain: Sequence[x509.Certificate], ca_file: Path | None, *, now: datetime) -> None:
-    """Walk from the certificate up to an authority that is trusted."""
+def _check_chain(
+    chain: Sequence[x509.Certificate], ca_file: Path | None, *, now: datetime
+) -> tuple[list[x509.Certificate], bool]:
+    """Walk from the certificate up to an authority that is trusted.
+
+    Returns the certificates on the way, and whether a public authority stands at its end.
+    """
     given = read_authorities(ca_file) if ca_file else []
-    current = chain[0]
+    path = [chain[0]]
     for _ in range(_LONGEST_CHAIN):
-        if any(_issued(current, by=root) for root in (*given, *_system_authorities(current))):
-            return
-        above = next((other for other in chain[1:] if other != current and _issued(current, by=other)), None)
+        current = path[-1]
+        if any(_issued(current, by=root) for root in _system_authorities(current)):
+            return path, True
+        if any(_issued(current, by=root) for root in given):
+            return path, False
+        above = next((other for other in chain[1:] if other not in path and _issued(current, by=other)), None)
         if above is None:
             break
         _check_time([above], now)
-        current = above
-    if current.issuer == current.subject:
-        raise BadCertificate(
-            "its chain ends in an authority that nobody knows, and Microsoft takes public authorities only. "
-            "Get a certificate from one, or name the authority's own certificate in ca_file.",
-            field="certificate_file",
+        path.append(above)
+    raise BadCertificate(_why_untrusted(path), field="certificate_file")
+
+
+def _why_untrusted(path: Sequence[x509.Certificate]) -> str:
+    if path[-1].issuer != path[-1].subject:
+        return (
+            "the chain is not complete: the certificate of an authority in between is missing. "
+            "Append what the authority gave with it (often called chain or fullchain)."
         )
-    raise BadCertificate(
-        "the chain is not complete: the certificate of an authority in between is missing. "
-        "Append what the authority gave with it (often called chain or fullchain).",
-        field="certificate_file",
+    if len(path) == 1:
+        return (
+            "is self-signed, and Microsoft takes certificates of public authorities only. Get one from such an "
+            "authority."
+        )
+    return (
+        "its chain ends in an authority that nobody knows, and Microsoft takes public authorities only. "
+        "Get a certificate from one, or name the authority's own certificate in ca_file."
     )
 
 
@@ -162,6 +209,15 @@ def _names(certificate: x509.Certificate) -> Iterator[str]:
     except (x509.ExtensionNotFound, ValueError):
         return
     yield from names.get_values_for_type(x509.DNSName)
+
+
+def _for_clients(certificate: x509.Certificate) -> bool:
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return True
+    wanted = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    return not wanted.isdisjoint(usages)
 
 
 def _covers(name: str, domains: Sequence[str]) -> bool:

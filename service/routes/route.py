@@ -10,10 +10,12 @@ Values only: nothing here reads a file, opens a socket or asks for a token. What
 every route of a kind stands in `kinds.py`, which route a message takes in `choice.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from service.mail.address import Address
 from service.smtp.session import Peer
@@ -28,6 +30,15 @@ class RouteKind(StrEnum):
     SMARTHOST = "smarthost"
     HIGH_VOLUME_EMAIL = "high_volume_email"
     AZURE_COMMUNICATION_SERVICES = "azure_communication_services"
+
+
+#: The kinds whose mail to outsiders counts towards the tenant's external recipients ("Tenant outbound
+#: email limits"): what Exchange Online sends out for the tenant. What stays inside does not, and High
+#: Volume Email, Azure Communication Services and an own mail server are counted elsewhere or not at all.
+_COUNT_EXTERNAL = frozenset({RouteKind.CLIENT_SUBMISSION, RouteKind.SMTP_RELAY})
+
+#: What a lane proves to its peer, and by what: None where the peer asks for nothing.
+Proof = Literal["oauth", "basic", "certificate", "ip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,8 @@ class OAuthLogin:
     client_secret: str | None = field(default=None, repr=False)
     certificate: Path | None = None
     private_key: Path | None = None
+    scope: str | None = None  # of its tokens; None: the cloud's
+    client_secret_expires: date | None = None  # as the configuration says: Entra ID does not tell us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,7 @@ class BasicLogin:
 
     username: str
     password: str = field(repr=False)
+    client_secret_expires: date | None = None  # where the password is an application's secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +116,11 @@ class Route:
     sender_domains: tuple[str, ...] | None = None  # None: any sender, or the accounts decide
     recipient_domains: tuple[str, ...] | None = None  # None: anyone
     enabled: bool = True
-    mx_of: str | None = None  # the peer's host is still to be read from the MX record of this domain
+    relay_by: Literal["certificate", "ip"] | None = None  # how a connector knows us; relay only
+    mx_of: str | None = None  # the peer's host is read from the MX record of this domain (mx.py)
+    allow_private: bool = False  # the MX host may have a private address: a sandbox
+    # Where each limit comes from: "configuration", or "Microsoft 365: …" with the page that says so.
+    limit_sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def lanes(self) -> tuple["Lane", ...]:
         """Give each mailbox its lane, or the whole route one."""
@@ -110,22 +128,34 @@ class Route:
             return (Lane(name=self.name, route=self, account=None, limits=self.limits),)
         return tuple(self._lane_of(account) for account in self.accounts)
 
-    def lane_for(self, sender: Address) -> "Lane | None":
-        """Find the lane that may send with this reverse-path: the sender's own mailbox before a Send As."""
-        if not self.accounts:
-            permitted = self.sender_domains is None or sender.domain in self.sender_domains
-            return self.lanes()[0] if permitted else None
-        account = next(self._accounts_for(sender), None)
-        return None if account is None else self._lane_of(account)
+    @property
+    def counts_external(self) -> bool:
+        """Whether its external recipients count towards the tenant's budget of these."""
+        return self.kind in _COUNT_EXTERNAL
+
+    def lane_for(self, *senders: Address, avoid: Collection[str] = ()) -> "Lane | None":
+        """Find the lane that may send as all of these: the first one's own mailbox before a Send As.
+
+        `avoid` names lanes that are taken only where no other may send as these.
+        """
+        permitted = list(self._lanes_for(senders))
+        return next((lane for lane in permitted if lane.name not in avoid), next(iter(permitted), None))
 
     def takes(self, recipient: Address) -> bool:
         """Say whether this way leads to the recipient's domain."""
         return self.recipient_domains is None or recipient.domain in self.recipient_domains
 
-    def _accounts_for(self, sender: Address) -> Iterator[Account]:
-        own = (account for account in self.accounts if account.address.key == sender.key)
-        yield from own
-        yield from (account for account in self.accounts if account.may_send_as(sender))
+    def _lanes_for(self, senders: Collection[Address]) -> Iterator["Lane"]:
+        if not self.accounts:
+            domains = self.sender_domains
+            if domains is None or all(sender.domain in domains for sender in senders):
+                yield from self.lanes()
+            return
+        first = next(iter(senders), None)
+        fitting = [account for account in self.accounts if all(map(account.may_send_as, senders))]
+        # A stable sort: the mailbox of the sender itself first, the others as they are listed.
+        fitting.sort(key=lambda account: first is None or account.address.key != first.key)
+        yield from map(self._lane_of, fitting)
 
     def _lane_of(self, account: Account) -> "Lane":
         # The comparison form: a change of capitals in the configuration must not start a lane
@@ -148,3 +178,16 @@ class Lane:
     def login(self) -> OAuthLogin | BasicLogin | None:
         """What to log in with; None where the peer asks for no login."""
         return self.route.login if self.account is None else self.account.login
+
+    @property
+    def authenticates_by(self) -> Proof | None:
+        """Say how the peer knows us; None where it takes us as anybody."""
+        match self.login:
+            case OAuthLogin():
+                return "oauth"
+            case BasicLogin():
+                return "basic"
+            case None if self.route.peer.client_certificate is not None:
+                return "certificate"
+            case None:
+                return "ip" if self.route.relay_by == "ip" else None

@@ -119,12 +119,14 @@ class Tokens:
                 return Login(method="login", username=username, secret=password)
             case OAuthLogin() as login:
                 assert lane.account is not None, "only mailboxes log in with OAuth"
-                token = await self._application(login, self._scope(lane)).token(refresh=refresh)
+                token = await self._application(login, self._scope(lane, login)).token(refresh=refresh)
                 return Login(method="xoauth2", username=str(lane.account.address), secret=token)
             case _:
                 assert_never(lane.login)
 
-    def _scope(self, lane: Lane) -> str:
+    def _scope(self, lane: Lane, login: OAuthLogin) -> str:
+        if login.scope is not None:
+            return login.scope
         if lane.route.kind is RouteKind.HIGH_VOLUME_EMAIL:
             return HIGH_VOLUME_SCOPE
         return CLOUDS[self._entra.cloud].submission_scope

@@ -14,14 +14,29 @@ from typing import assert_never
 from pydantic import SecretStr
 
 from service.mail.address import Address
-from service.routes.kinds import CLOUDS, KINDS, RELAY_BY_IP, Cloud, Domains, Kind
+from service.routes.kinds import (
+    ACS_MANAGED_DOMAIN,
+    ACS_MANAGED_LIMITS,
+    CLOUDS,
+    KINDS,
+    RELAY_BY_IP,
+    Cloud,
+    Domains,
+    Kind,
+    is_below,
+    sources_of,
+    tenant_external_recipients,
+)
+from service.routes.mx import Resolver
 from service.routes.route import Account, BasicLogin, Limits, OAuthLogin, Route, RouteKind
 from service.routes.tokens import Entra
 from service.settings.shapes import (
+    ApplicationPassword,
     AzureCommunicationServices,
     ClientCertificate,
     ClientSubmission,
     DirectSend,
+    Dns,
     EntraShape,
     HighVolumeEmail,
     LimitsShape,
@@ -87,6 +102,14 @@ def certificate_of(shape: RouteShape) -> ClientCertificate | None:
     return shape.client_certificate if isinstance(shape, DirectSend | SmtpRelay | Smarthost) else None
 
 
+def default_limits(shape: RouteShape) -> Limits:
+    """Find the limits of a route that sets none: its kind's, or those of a domain that Azure manages."""
+    domains = shape.sender_domains if isinstance(shape, AzureCommunicationServices) else None
+    if any(is_below(domain, (ACS_MANAGED_DOMAIN,)) for domain in domains or ()):
+        return ACS_MANAGED_LIMITS
+    return kind_of(shape).limits
+
+
 def limits_of(given: LimitsShape, defaults: Limits) -> Limits:
     """Lay a route's own limits over its kind's; a limit given as null is none."""
     own = {name: getattr(given, name) for name in given.model_fields_set}
@@ -100,6 +123,7 @@ def route(shape: RouteShape, *, organization: Organization, cloud: Cloud) -> Rou
     host = host_of(shape, cloud)
     assert host is not None, "the rules see to it that a route has a host"
     login = login_of(shape)
+    limits = limits_of(shape.limits, default_limits(shape))
     return Route(
         name=shape.name,
         kind=shape.kind,
@@ -115,13 +139,16 @@ def route(shape: RouteShape, *, organization: Organization, cloud: Cloud) -> Rou
             timeouts=_timeouts(shape.timeouts),
             address_family="ipv4" if kind.ipv4_only else "any",
         ),
-        limits=limits_of(shape.limits, kind.limits),
+        limits=limits,
         accounts=tuple(_account(mailbox) for mailbox in mailboxes_of(shape)),
-        login=None if login is None else _password(login.username, login.password),
+        login=None if login is None else _login_of_route(login),
         sender_domains=_sender_domains(shape, organization),
         recipient_domains=_recipient_domains(shape, organization),
         enabled=shape.enabled,
+        relay_by=shape.authenticate_by if isinstance(shape, SmtpRelay) else None,
         mx_of=mx_of(shape),
+        allow_private=isinstance(shape, DirectSend | SmtpRelay) and shape.allow_private,
+        limit_sources=sources_of(limits, given=frozenset(shape.limits.model_fields_set), kind=kind),
     )
 
 
@@ -141,8 +168,23 @@ def sandbox_route(shape: SandboxShape, *, organization: Organization) -> Route |
             ehlo_name=own_name(organization.accepted_domains),
         ),
         limits=KINDS[RouteKind.SMARTHOST].limits,
+        limit_sources=KINDS[RouteKind.SMARTHOST].sources,
         login=None if shape.login is None else _password(shape.login.username, shape.login.password),
     )
+
+
+def external_budget(organization: Organization) -> int | None:
+    """Say how many external recipients the tenant may have in 24 hours; None where nobody knows."""
+    if organization.external_recipients_per_day is not None:
+        return organization.external_recipients_per_day
+    if organization.licences is None and not organization.trial:
+        return None
+    return tenant_external_recipients(organization.licences or 1, trial=organization.trial)
+
+
+def resolver(shape: Dns) -> Resolver:
+    """Build what the search for MX hosts needs to know."""
+    return Resolver(nameservers=shape.nameservers, timeout=shape.timeout.total_seconds())
 
 
 def entra(shape: EntraShape) -> Entra:
@@ -187,11 +229,20 @@ def _login(mailbox: Mailbox) -> OAuthLogin | BasicLogin:
                 client_secret=given.client_secret.get_secret_value() if given.client_secret else None,
                 certificate=given.certificate_file,
                 private_key=given.private_key_file,
+                scope=given.scope,
+                client_secret_expires=given.client_secret_expires,
             )
         case MailboxPassword() as given:
             return _password(given.username or str(mailbox.address), given.password)
         case _:
             assert_never(mailbox.login)
+
+
+def _login_of_route(login: Password) -> BasicLogin:
+    expires = login.client_secret_expires if isinstance(login, ApplicationPassword) else None
+    return BasicLogin(
+        username=login.username, password=login.password.get_secret_value(), client_secret_expires=expires
+    )
 
 
 def _password(username: str, password: SecretStr) -> BasicLogin:

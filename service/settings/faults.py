@@ -22,6 +22,7 @@ _PATTERNS = {
     "client_id": "has to be the application (client) id.",
     "name": "has to be lower-case letters, digits, - and _, at most 63, beginning and ending with a letter or digit.",
     "tenant_id": "has to be the directory (tenant) id, or a domain of the tenant.",
+    "scope": "has to be https://… without spaces, such as https://outlook.office365.com/.default.",
     "authority": "has to be https://host or https://host:port, without the tenant.",
 }
 
@@ -61,6 +62,8 @@ def _what(error: ErrorDetails, name: str, names: Collection[str]) -> str:
             return "is empty. Give it a value."
         case "int_parsing" | "int_type" | "int_from_float":
             return "has to be a whole number."
+        case kind if kind.startswith("date_"):
+            return "has to be a day, such as 2027-05-31."
         case "bool_parsing" | "bool_type":
             return "has to be true or false."
         case _:

@@ -143,7 +143,7 @@ def _broken(shape: RouteShape, parts: Parts, now: datetime) -> Iterator[str]:
     yield from _ca_file("ca_file", shape.ca_file)
 
 
-def warnings(parts: Parts) -> Iterator[str]:
+def warnings(parts: Parts, *, now: datetime) -> Iterator[str]:
     """List what is allowed but will surprise someone."""
     if not parts.routes:
         yield "routes: there is none, so every message will be refused with no_route. Add a route."

@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from typing_extensions import override
 
 from service.routes.choice import RouteBook
+from service.routes.mx import Resolver
 from service.routes.route import Route
 from service.routes.tokens import Entra
 from service.settings import build, rules
@@ -38,6 +39,7 @@ from service.settings.faults import explained
 from service.settings.shapes import (
     Api,
     Dispatch,
+    Dns,
     EntraShape,
     Organization,
     RouteShape,
@@ -77,10 +79,15 @@ class Settings(BaseSettings):
     organization: Annotated[Organization, GROUP] = Field(default=Organization())
     # The name is free for the method: other rooms want the value, not how it was written.
     directory: Annotated[EntraShape, GROUP] = Field(default=EntraShape(), alias="entra")
+    dns: Annotated[Dns, GROUP] = Field(default=Dns())
     routes: Annotated[tuple[RouteShape, ...], LIST] = Field(default=(), description="The ways out.")
     route_order: Names | None = Field(
         default=None,
         description="What route auto tries, in this order; all routes as they are listed unless set.",
+    )
+    pass_over_resting: bool = Field(
+        default=True,
+        description="Whether route auto passes over a route that rests, where another one fits.",
     )
     dispatch: Annotated[Dispatch, GROUP] = Field(default=Dispatch())
     api: Annotated[Api, GROUP] = Field(default=Api())
@@ -138,7 +145,7 @@ class Settings(BaseSettings):
 
     def warnings(self) -> tuple[str, ...]:
         """List what is allowed and will surprise someone, one line each."""
-        return tuple(rules.warnings(self._parts()))
+        return tuple(rules.warnings(self._parts(), now=datetime.now(UTC)))
 
     def route_book(self) -> RouteBook:
         """Build the routes, the order in which `auto` tries them, and the way of test keys."""
@@ -147,7 +154,14 @@ class Settings(BaseSettings):
             routes,
             order=self.route_order if self.route_order is not None else [route.name for route in routes],
             sandbox=build.sandbox_route(self.sandbox, organization=self.organization),
+            accepted_domains=self.organization.accepted_domains,
+            external_budget=build.external_budget(self.organization),
+            pass_over_resting=self.pass_over_resting,
         )
+
+    def resolver(self) -> Resolver:
+        """Build what `MxFinder` needs to know."""
+        return build.resolver(self.dns)
 
     def entra(self) -> Entra:
         """Build what `Tokens` needs to know."""
@@ -234,7 +248,7 @@ def _shown(value: object, *, name: str = "") -> object:
         case Enum():
             return value.value
         case (str(host), int(port)):
-            return f"{host}:{port}"
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case tuple():
             return [_shown(member) for member in value]
         case None | bool() | int() | float():

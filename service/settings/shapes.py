@@ -6,7 +6,7 @@ makes the values of the rooms below out of them. Every group is frozen and refus
 it does not know.
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -25,6 +25,7 @@ from service.settings.values import (
     HostAndPort,
     IpAddresses,
     MailAddress,
+    NameServers,
     Port,
     Senders,
     Size,
@@ -64,9 +65,32 @@ class Organization(Group):
 
     accepted_domains: Domains = Field(default=(), description="The tenant's accepted domains.")
     licences: int | None = Field(
-        default=None, ge=1, description="Paid licences; they size the tenant's budget of external recipients."
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Paid licences; they size the tenant's budget of external recipients.",
+    )
+    trial: bool = Field(default=False, description="Whether it is a trial tenant, whose budget is smaller.")
+    external_recipients_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        description="The tenant's external recipients in 24 hours, where they are another number than the licences'.",
     )
     egress: Annotated[Egress, GROUP] = Field(default=Egress())
+
+
+class Dns(Group):
+    """Who is asked for MX records, where a route says mx_of."""
+
+    nameservers: NameServers = Field(
+        default=(), description="Addresses, with a port where it is not 53; this machine's unless set."
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=5),
+        gt=timedelta(0),
+        le=timedelta(minutes=1),
+        description="How long one question may take.",
+    )
 
 
 class EntraShape(Group):
@@ -191,12 +215,24 @@ class OAuth(Group):
     private_key_file: Path | None = Field(
         default=None, description="The certificate's private key, PEM, unencrypted."
     )
+    client_secret_expires: date | None = Field(
+        default=None, description="The day on which the secret ends, to be reminded before: 2027-05-31."
+    )
+    scope: str | None = Field(
+        default=None,
+        pattern=r"^https://[\x21-\x7e]{1,200}$",
+        description="The scope of its tokens, instead of the cloud's.",
+    )
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:
         if (self.certificate_file is None) != (self.private_key_file is None):
             raise ValueError(
                 "a certificate needs its key. Set certificate_file and private_key_file together."
+            )
+        if self.client_secret_expires is not None and self.certificate_file is not None:
+            raise ValueError(
+                "client_secret_expires is for a secret; a certificate says itself when it ends. Remove it."
             )
         if (self.client_secret is None) == (self.certificate_file is None):
             raise ValueError(
@@ -222,6 +258,14 @@ class Password(Group):
     method: Literal["basic"]
     username: str = Field(pattern=_NO_CONTROLS, max_length=512, description="The user name.")
     password: SecretStr = Field(min_length=1, description="The password.")
+
+
+class ApplicationPassword(Password):
+    """A login of Azure Communication Services: the password is the secret of an application."""
+
+    client_secret_expires: date | None = Field(
+        default=None, description="The day on which the secret ends, to be reminded before: 2027-05-31."
+    )
 
 
 MailboxLogin: TypeAlias = Annotated[OAuth | MailboxPassword, Field(discriminator="method")]
@@ -284,6 +328,9 @@ class DirectSend(RouteBase):
     mx_of: Domain | None = Field(
         default=None, description="The accepted domain whose MX record names the host."
     )
+    allow_private: bool = Field(
+        default=False, description="Whether the MX host may have a private address, as a sandbox has."
+    )
     client_certificate: ClientCertificate | None = Field(
         default=None, description="Never: direct send must not match a connector."
     )
@@ -295,6 +342,9 @@ class SmtpRelay(RouteBase):
     kind: Literal[RouteKind.SMTP_RELAY]
     mx_of: Domain | None = Field(
         default=None, description="The accepted domain whose MX record names the host."
+    )
+    allow_private: bool = Field(
+        default=False, description="Whether the MX host may have a private address, as a sandbox has."
     )
     authenticate_by: Literal["certificate", "ip"] = Field(description="How the connector knows us.")
     client_certificate: Annotated[ClientCertificate, GROUP] | None = Field(default=None)
@@ -325,7 +375,7 @@ class AzureCommunicationServices(RouteBase):
     """Azure Communication Services Email over SMTP."""
 
     kind: Literal[RouteKind.AZURE_COMMUNICATION_SERVICES]
-    login: Annotated[Password, GROUP]
+    login: Annotated[ApplicationPassword, GROUP]
     sender_domains: Domains | None = Field(
         default=None, description="Its verified domains; the accepted domains unless set."
     )

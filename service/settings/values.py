@@ -21,6 +21,7 @@ _SIZE = re.compile(r"(\d{1,15}) ?(B|kB|KB|MB|GB)?", re.ASCII)
 _OCTETS = {None: 1, "B": 1, "kB": 1024, "KB": 1024, "MB": MEGABYTE, "GB": 1024 * MEGABYTE}
 
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
 _LITERAL = re.compile(r"\[(?:IPv6:)?([0-9a-fA-F.:]+)\]")
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})", re.ASCII)
 
@@ -57,20 +58,29 @@ def size(value: object) -> object:
 def host(value: object) -> object:
     """Read the name or the IP address of a host; whether an address is right, the rules say."""
     text = str(value).strip().lower().rstrip(".").removeprefix("[").removesuffix("]")
-    if is_address(text):
+    if is_ip(text):
         return text
     if len(text) > 253 or not _HOST.fullmatch(text):
         raise ValueError("is not a host name. Write the name alone, without scheme, port or path.")
     return text
 
 
-def is_address(text: str) -> bool:
-    """Say whether this is an IP address, not a name."""
+def is_ip(text: str) -> bool:
+    """Say whether this is an IP address in its usual form."""
     try:
         ip_address(text)
     except ValueError:
         return False
     return True
+
+
+def is_address(text: str) -> bool:
+    """Say whether a resolver would take this for an IP address, not for a name.
+
+    Besides the usual forms these are `2130706433`, `0x7f000001`, `127.1` and their mixtures
+    (inet_aton). No top-level domain is a number, so the last label tells.
+    """
+    return is_ip(text) or _NUMBER.fullmatch(text.rsplit(".", 1)[-1]) is not None
 
 
 def host_and_port(value: object) -> object:
@@ -83,11 +93,27 @@ def host_and_port(value: object) -> object:
     return host(match["literal"] or match["host"]), int(match["port"])
 
 
+def nameserver(value: object) -> object:
+    """Read the address of a name server, with a port where it is not 53."""
+    text = str(value).strip() if not isinstance(value, tuple) else ""
+    if is_ip(text.removeprefix("[").removesuffix("]")):
+        return text.removeprefix("[").removesuffix("]"), 53
+    try:
+        pair = host_and_port(value)
+    except ValueError:
+        pair = None
+    if not isinstance(pair, tuple) or not is_ip(str(pair[0])):
+        raise ValueError(
+            "is not the address of a name server. Write 192.0.2.53, 127.0.0.1:5353 or [::1]:5353."
+        )
+    return pair
+
+
 def ehlo_name(value: object) -> object:
     """Read what EHLO takes (RFC 5321 §4.1.1.1): a host's name, or an address literal."""
     text = str(value).strip()
     literal = _LITERAL.fullmatch(text)
-    if literal is not None and is_address(literal[1]):
+    if literal is not None and is_ip(literal[1]):
         return text
     if len(text) > 253 or "_" in text or not _HOST.fullmatch(text.lower()) or is_address(text):
         raise ValueError("is not a name for EHLO. Write a full host name, or an address as [192.0.2.1].")
@@ -168,6 +194,20 @@ HostAndPort: TypeAlias = Annotated[
     BeforeValidator(host_and_port),
     PlainSerializer(lambda pair: f"[{pair[0]}]:{pair[1]}" if ":" in pair[0] else f"{pair[0]}:{pair[1]}"),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:2525"]}),
+]
+NameServers: TypeAlias = Annotated[
+    tuple[
+        Annotated[
+            tuple[str, int],
+            BeforeValidator(nameserver),
+            PlainSerializer(
+                lambda pair: f"[{pair[0]}]:{pair[1]}" if ":" in pair[0] else f"{pair[0]}:{pair[1]}"
+            ),
+            WithJsonSchema({"type": "string", "examples": ["192.0.2.53", "127.0.0.1:5353"]}),
+        ],
+        ...,
+    ],
+    BeforeValidator(items),
 ]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Domain: TypeAlias = Annotated[str, BeforeValidator(_domain)]

@@ -8,7 +8,7 @@ something, and `detail` is one sentence for people. No fault carries a secret.
 
 | class | codes |
 |---|---|
-| `CannotResolve` | `name_not_found` `resolver_failed` `resolve_timeout` |
+| `CannotResolve` | `name_not_found` `resolver_failed` `resolve_timeout` `mx_missing` `mx_null` `mx_private` |
 | `CannotConnect` | `connection_refused` `connect_timeout` `network_unreachable` `connect_failed` |
 | `TlsRefused` | `tls_required_for_login` `starttls_not_offered` `starttls_refused` `tls_handshake_failed` `certificate_invalid` `tls_files_unusable` |
 | `LoginRefused` | `login_refused` `login_deferred` `mechanism_not_offered` |

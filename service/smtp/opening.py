@@ -265,8 +265,15 @@ async def _connected(peer: Peer, transcript: Transcript) -> socket.socket:
     raise CannotConnect(code, phase=Phase.CONNECT, detail=detail) from trouble
 
 
+async def addresses_of(peer: Peer) -> list[str]:
+    """List the addresses that a session with this peer would try, in this order. Raises `CannotResolve`."""
+    return [address[0] for _, address in await _addresses(peer)]
+
+
 async def _addresses(peer: Peer) -> list[tuple[int, SocketAddress]]:
     """Resolve the peer's name, IPv6 and IPv4 in turn (RFC 8305 §4)."""
+    if peer.addresses and peer.connect_to is None:
+        return _given(peer)
     host, port = peer.connect_to or (peer.host, peer.port)
     family = socket.AF_INET if peer.address_family == "ipv4" else socket.AF_UNSPEC
     loop = asyncio.get_running_loop()
@@ -284,6 +291,20 @@ async def _addresses(peer: Peer) -> list[tuple[int, SocketAddress]]:
         raise CannotResolve(code, phase=Phase.CONNECT, detail=detail) from unknown
     unique = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     return _in_turn(cast("list[tuple[int, SocketAddress]]", unique))[:_ADDRESSES]
+
+
+def _given(peer: Peer) -> list[tuple[int, SocketAddress]]:
+    """Take the addresses that were found before, those of the right family."""
+    families = {address: socket.AF_INET6 if ":" in address else socket.AF_INET for address in peer.addresses}
+    fitting = [
+        address
+        for address, family in families.items()
+        if family is socket.AF_INET or peer.address_family == "any"
+    ]
+    if not fitting:
+        detail = f"The name {peer.host} has no IPv4 address, and this route needs one."
+        raise CannotResolve("name_not_found", phase=Phase.CONNECT, detail=detail)
+    return _in_turn([(families[address], (address, peer.port)) for address in fitting])[:_ADDRESSES]
 
 
 def _in_turn(addresses: list[tuple[int, SocketAddress]]) -> list[tuple[int, SocketAddress]]:

@@ -59,6 +59,7 @@ class Peer:
     ehlo_name: str  # our fully qualified name, or an address literal
     tls: TlsMode
     connect_to: tuple[str, int] | None = None  # dialled instead of host and port
+    addresses: tuple[str, ...] = ()  # of the host, where somebody resolved it already; dialled in this order
     ca_file: Path | None = None  # trusted instead of the system's authorities
     client_certificate: Path | None = None  # PEM, the full chain
     client_key: Path | None = None  # PEM; None where the certificate's file has it

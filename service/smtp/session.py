@@ -18,7 +18,7 @@ it was idle says so (`untouched`) before anything is sent: that is not the messa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -145,8 +145,23 @@ class Session:
         message must not be sent now. What `before_dot` raises is passed on; no dot is sent.
         """
         transaction = _Transaction(envelope=envelope, octets=octets)
+        return await self._reported(
+            transaction,
+            self._converse(transaction, smtputf8=smtputf8, eightbit=eightbit, before_dot=before_dot),
+        )
+
+    async def rehearse(self, envelope: Envelope) -> Report:
+        """Name sender and recipients as for a message, then take it back: MAIL, RCPT …, RSET.
+
+        Nothing is sent. Where the peer does not take the RSET, the session is not usable any more.
+        """
+        transaction = _Transaction(envelope=envelope, octets=b"")
+        return await self._reported(transaction, self._rehearse(transaction))
+
+    async def _reported(self, transaction: _Transaction, dialogue: Coroutine[None, None, None]) -> Report:
+        """Lead a dialogue to its end, and report how it went."""
         try:
-            await self._converse(transaction, smtputf8=smtputf8, eightbit=eightbit, before_dot=before_dot)
+            await dialogue
         except SmtpFault as fault:
             transaction.fault = fault
             self.abort()
@@ -210,6 +225,18 @@ class Session:
             self.abort()
             return
         await self._dot(transaction)
+
+    async def _rehearse(self, transaction: _Transaction) -> None:
+        """Lead a dialogue that stops before DATA."""
+        await self._begin(transaction)
+        self._wire.phase = Phase.MAIL
+        transaction.fault = self._unsuited(transaction, smtputf8=False, eightbit=False)
+        if transaction.fault is not None:
+            return
+        self.messages += 1
+        # Where no recipient was accepted, the reset is done already.
+        if await self._mail(transaction) and await self._rcpts(transaction):
+            await self._reset()
 
     async def _begin(self, transaction: _Transaction) -> None:
         """See whether the session survived its rest."""

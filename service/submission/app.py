@@ -14,14 +14,14 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import probes, reading, sending
+from service.submission import probes, reading, routes, sending
 from service.submission.document import document
 from service.submission.door import Clock, Door, Health, Nudge
 from service.submission.envelope import Envelope
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
 
-_GROUPS = (sending, reading, probes)
+_GROUPS = (sending, reading, routes, probes)
 
 
 def create_app(
@@ -58,6 +58,7 @@ def create_app(
         ledger=ledger,
         book=book,
         lane_limits=lane_limits,
+        organization=organization,
         limits=limits,
         nudge=nudge,
         clock=clock,

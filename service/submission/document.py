@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.submission import models
+from service.submission import models, route_models
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     _, shapes = models_json_schema(
-        [(models.MessageIn, "validation")], ref_template="#/components/schemas/{model}"
+        [(models.MessageIn, "validation"), (route_models.NeedsIn, "validation")],
+        ref_template="#/components/schemas/{model}",
     )
     components = described.setdefault("components", {})
     components.setdefault("schemas", {}).update(shapes["$defs"])
@@ -39,6 +40,7 @@ def main() -> None:
     from datetime import UTC, datetime, timedelta
 
     from service.ledger import Ledger
+    from service.routes.advice import Organization
     from service.routes.choice import RouteBook
     from service.submission.app import create_app
     from service.submission.limits import SubmissionLimits
@@ -56,6 +58,7 @@ def main() -> None:
         ledger=Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1),
         book=RouteBook((), order=()),
         lane_limits={},
+        organization=Organization(),
         limits=SubmissionLimits(
             body_octets=50 * 1024 * 1024, body_seconds=30.0, expires_after=timedelta(hours=72), queue_limit=1
         ),

@@ -140,7 +140,7 @@ def _unknown(lane: str) -> Expectation:
 
 def _last_trouble(view: MessageView) -> list[str]:
     errors = [each.error for each in view.recipients if each.status in _WAITS and each.error is not None]
-    return [_title(errors[0])] if errors else []
+    return [reason(errors[0])] if errors else []
 
 
 def _stands_still(view: MessageView) -> list[str]:
@@ -149,5 +149,8 @@ def _stands_still(view: MessageView) -> list[str]:
     return []
 
 
-def _title(error: Mapping[str, Any]) -> str:
+def reason(error: Mapping[str, Any] | None) -> str:
+    """Say in a few words what an error of the ledger means."""
+    if error is None:
+        return "the route had trouble"
     return str((error.get("diagnosis") or {}).get("title") or error.get("code"))

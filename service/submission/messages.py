@@ -23,7 +23,7 @@ from service.mail.adopt import adopt, authors
 from service.mail.compose import compose
 from service.mail.draft import Attachment, BadDraft, Composed, Draft
 from service.mail.message_id import new_message_id
-from service.routes.choice import NoRoute, Plan, RouteBook, Wanted
+from service.routes.choice import NoRoute, Plan, Rest, RouteBook, Wanted
 from service.submission.callers import demand_sender
 from service.submission.limits import SubmissionLimits
 from service.submission.models import AddressIn, AddressLike, MessageIn
@@ -45,8 +45,10 @@ class Intake:
     limits: SubmissionLimits
     clock: Callable[[], datetime]
 
-    def from_json(self, members: Mapping[str, Any], key: Key) -> NewMessage:
-        """Build a message from a JSON object; raises Problem."""
+    def from_json(
+        self, members: Mapping[str, Any], key: Key, *, resting: Mapping[str, Rest] | None = None
+    ) -> NewMessage:
+        """Build a message from a JSON object; `resting` has the lanes to pass over. Raises Problem."""
         asked = _validated(members)
         sender = _mailbox(asked.from_, "/from")
         demand_sender(key, sender.address, pointer="/from")
@@ -58,10 +60,24 @@ class Intake:
             composed = _adopted(_decoded(asked.raw, "/raw"), key, message_id=message_id, now=now)
         else:
             composed = _composed(_draft(asked, sender), message_id=message_id, now=now)
-        return self._message(asked, key, sender=sender, recipients=recipients, composed=composed, now=now)
+        return self._message(
+            asked,
+            key,
+            sender=sender,
+            recipients=recipients,
+            composed=composed,
+            now=now,
+            resting=resting or {},
+        )
 
     def from_rfc822(
-        self, raw: bytes, key: Key, *, envelope_from: str | None, envelope_to: Sequence[str]
+        self,
+        raw: bytes,
+        key: Key,
+        *,
+        envelope_from: str | None,
+        envelope_to: Sequence[str],
+        resting: Mapping[str, Rest] | None = None,
     ) -> NewMessage:
         """Build a message from a body of `message/rfc822` and the envelope in its query; raises Problem."""
         if not envelope_from or not envelope_to:
@@ -73,7 +89,15 @@ class Intake:
         now = self.clock()
         composed = _adopted(raw, key, message_id=new_message_id(sender.address.domain), now=now)
         recipients = _recipients(asked, most=self.limits.recipients)
-        return self._message(asked, key, sender=sender, recipients=recipients, composed=composed, now=now)
+        return self._message(
+            asked,
+            key,
+            sender=sender,
+            recipients=recipients,
+            composed=composed,
+            now=now,
+            resting=resting or {},
+        )
 
     def _message(
         self,
@@ -84,17 +108,20 @@ class Intake:
         recipients: "Sequence[_Recipient]",
         composed: Composed,
         now: datetime,
+        resting: Mapping[str, Rest],
     ) -> NewMessage:
-        plan = self._plan(asked, key, sender=sender, recipients=recipients, size=len(composed.octets))
+        plan = self._plan(
+            asked, key, sender=sender, recipients=recipients, size=len(composed.octets), resting=resting
+        )
         created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         deliveries, delivery_of = [], {}
         for planned in plan.deliveries:
-            external = bool(getattr(planned, "external_recipients", 0))
+            external = planned.external_recipients > 0
             delivery = NewDelivery(
                 id=new_id("dlv"), route=planned.route, lane=planned.lane, external=external
             )
             deliveries.append(delivery)
-            delivery_of.update({address.key: delivery.id for address in planned.recipients})
+            delivery_of.update({address.key: delivery for address in planned.recipients})
         return NewMessage(
             id=new_id("msg"),
             application=key.application,
@@ -130,8 +157,9 @@ class Intake:
                     type=each.type,
                     email=str(each.mailbox.address),
                     name=each.mailbox.name,
-                    delivery_id=delivery_of[each.mailbox.address.key],
-                    external=False,
+                    delivery_id=delivery_of[each.mailbox.address.key].id,
+                    external=delivery_of[each.mailbox.address.key].external
+                    and self.book.external([each.mailbox.address]) > 0,
                 )
                 for position, each in enumerate(recipients)
             ],
@@ -145,6 +173,7 @@ class Intake:
         sender: Mailbox,
         recipients: "Sequence[_Recipient]",
         size: int,
+        resting: Mapping[str, Rest],
     ) -> Plan:
         try:
             return self.book.plan(
@@ -155,6 +184,7 @@ class Intake:
                     size=size,
                     stream=asked.stream,
                     test=key.test,
+                    resting=resting,
                 )
             )
         except NoRoute as refused:

@@ -10,8 +10,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,9 +21,9 @@ from fastapi.responses import Response
 
 from service.ledger.accepting import Busy, IdempotencyKey, KeyReused, NewMessage, Replayed, Submission
 from service.ledger.keys import Key
-from service.submission import models, representation
+from service.routes.choice import Rest
+from service.submission import expectations, models, representation
 from service.submission.door import Budget, Door, problem_answer
-from service.submission.expectations import Expectations
 from service.submission.messages import Intake
 from service.submission.problems import Problem
 from service.submission.strict_json import parse_object
@@ -71,14 +72,21 @@ def endpoints(door: Door) -> APIRouter:
     return router
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Traffic:
+    good_until: float
+    waiting: int  # deliveries, up to the limit of the queue
+    resting: Mapping[str, Rest]  # by lane
+
+
 class _Sending:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._intake = Intake(book=door.book, limits=door.limits, clock=door.clock)
-        self._expectations = Expectations(door.ledger, door.lane_limits)
+        self._expectations = expectations.Expectations(door.ledger, door.lane_limits)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="compose")
         self._errands: set[asyncio.Task[None]] = set()
-        self._queue: tuple[float, int] = (0.0, 0)  # until when it holds, how much waits
+        self._traffic = _Traffic(good_until=0.0, waiting=0, resting={})
 
     async def send(self, request: Request) -> Response:
         """Keep the message and send it by the right route at the right pace.
@@ -98,8 +106,9 @@ class _Sending:
             seen = await budget.spend(self._door.ledger.replay(key.application, idempotency))
             if seen is not None:
                 return _not_the_first(seen)
-        message = await self._composed(request, kind, body, key)
-        await self._room_in_queue(budget)
+        traffic = await self._look(budget)
+        message = await self._composed(request, kind, body, key, traffic.resting)
+        self._room_in_queue(traffic)
         expectation = await self._expectations.of_new(message, budget)
         answer = json.dumps(representation.new_message(message, expectation))
         submission = Submission(message=message, idempotency=idempotency, answer=answer)
@@ -118,7 +127,9 @@ class _Sending:
             headers={"Location": f"/messages/{message.id}"},
         )
 
-    async def _composed(self, request: Request, kind: str, body: bytes, key: Key) -> NewMessage:
+    async def _composed(
+        self, request: Request, kind: str, body: bytes, key: Key, resting: Mapping[str, Rest]
+    ) -> NewMessage:
         def work() -> NewMessage:
             if kind == "message/rfc822":
                 query = request.query_params
@@ -127,20 +138,33 @@ class _Sending:
                     key,
                     envelope_from=query.get("envelope_from"),
                     envelope_to=query.getlist("envelope_to"),
+                    resting=resting,
                 )
-            return self._intake.from_json(parse_object(body), key)
+            return self._intake.from_json(parse_object(body), key, resting=resting)
 
         if len(body) <= _SMALL_BODY:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _room_in_queue(self, budget: Budget) -> None:
-        """Close the door while too much waits; counted again each second."""
-        until, waiting = self._queue
-        if time.monotonic() >= until:
-            waiting = await budget.spend(self._door.ledger.waiting(most=self._door.limits.queue_limit))
-            self._queue = (time.monotonic() + 1.0, waiting)
-        if waiting >= self._door.limits.queue_limit:
+    async def _look(self, budget: Budget) -> "_Traffic":
+        """Look at how much waits and which lanes rest; once a second is enough."""
+        if time.monotonic() >= self._traffic.good_until:
+            ledger = self._door.ledger
+            waiting = await budget.spend(ledger.waiting(most=self._door.limits.queue_limit))
+            resting = await budget.spend(ledger.resting())
+            self._traffic = _Traffic(
+                good_until=time.monotonic() + 1.0,
+                waiting=waiting,
+                resting={
+                    lane: Rest(until=rest.until, because=expectations.reason(rest.error))
+                    for lane, rest in resting.items()
+                },
+            )
+        return self._traffic
+
+    def _room_in_queue(self, traffic: "_Traffic") -> None:
+        """Close the door while too much waits."""
+        if traffic.waiting >= self._door.limits.queue_limit:
             raise Problem(
                 status=503,
                 code="queue_full",

@@ -8,7 +8,7 @@ everything that cannot be written down again exactly is refused here, with its p
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from service.submission.problems import Problem, unprocessable
@@ -28,13 +28,13 @@ NAMES = frozenset({
 _CHOSEN_BELOW = frozenset({"headers", "metadata"})
 
 
-def pointer_to(path: Sequence[object]) -> str:
+def pointer_to(path: Sequence[object], names: Collection[str] = NAMES) -> str:
     """Write a path as JSON pointer, up to the last name that the contract defines."""
     kept: list[str] = []
     for step in path:
         if isinstance(step, int):
             kept.append(str(step))
-        elif step in NAMES:
+        elif step in names:
             kept.append(str(step))
             if step in _CHOSEN_BELOW:
                 break
@@ -43,8 +43,8 @@ def pointer_to(path: Sequence[object]) -> str:
     return "".join(f"/{step}" for step in kept)
 
 
-def parse_object(octets: bytes) -> dict[str, Any]:
-    """Read one JSON object; raises Problem with what is wrong and where."""
+def parse_object(octets: bytes, *, names: Collection[str] = NAMES) -> dict[str, Any]:
+    """Read one JSON object; raises Problem with what is wrong and where. `names` are those a pointer may name."""
     try:
         text = octets.decode("utf-8")
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def parse_object(octets: bytes) -> dict[str, Any]:
         raise _broken("not_json", detail) from None
     if not isinstance(value, dict):
         raise _broken("not_an_object", "The body has to be one JSON object.")
-    _check(value)
+    _check(value, names)
     return value
 
 
@@ -98,7 +98,7 @@ def _number(digits: str) -> float:
     return value
 
 
-def _check(root: dict[str, Any]) -> None:
+def _check(root: dict[str, Any], names: Collection[str]) -> None:
     """Find what cannot be stored: lone surrogates and NUL, in names and values; and the depth."""
     waiting: list[tuple[tuple[object, ...], Any]] = [((), root)]
     while waiting:
@@ -106,17 +106,19 @@ def _check(root: dict[str, Any]) -> None:
         if len(path) > DEPTH:
             raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.")
         if isinstance(value, str):
-            _check_text(value, path)
+            _check_text(value, path, names)
         elif isinstance(value, dict):
             for name, member in value.items():
-                _check_text(name, path)
+                _check_text(name, path, names)
                 waiting.append(((*path, name), member))
         elif isinstance(value, list):
             waiting.extend(((*path, index), member) for index, member in enumerate(value))
 
 
-def _check_text(text: str, path: Sequence[object]) -> None:
+def _check_text(text: str, path: Sequence[object], names: Collection[str]) -> None:
     if "\0" in text:
-        raise unprocessable(pointer_to(path), "nul", "A string holds the character NUL.")
+        raise unprocessable(pointer_to(path, names), "nul", "A string holds the character NUL.")
     if not text.isascii() and _LONE_SURROGATE.search(text):
-        raise unprocessable(pointer_to(path), "lone_surrogate", "A string holds half of a surrogate pair.")
+        raise unprocessable(
+            pointer_to(path, names), "lone_surrogate", "A string holds half of a surrogate pair."
+        )

@@ -1,0 +1,385 @@
+"""One check of one route, from DNS to QUIT, with the code that delivery uses.
+
+Every mailbox of the route is logged in once, because each has its own permissions and switches. What
+belongs to the whole route (the way there, TLS, certificates, SPF) is told once. A token is asked for
+anew, so that a permission that was granted a minute ago is seen, and so that delivery has it, too.
+
+Where a certificate is not trusted, the peer is looked at once more without a login and without
+judging, only to say what it presents.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from service.mail.address import Address
+from service.mail.envelope import Envelope
+from service.routes import diagnoses
+from service.routes.kinds import CLOUDS, HIGH_VOLUME_SCOPE
+from service.routes.mx import MxFinder
+from service.routes.preflight import claims, dialogue, papers, remedies, senders
+from service.routes.preflight.claims import Expected
+from service.routes.preflight.dialogue import NETWORK, Opened
+from service.routes.preflight.remedies import Place
+from service.routes.preflight.spf import Answers
+from service.routes.preflight.steps import Preflight, Status, Step, fail, ok, skip
+from service.routes.route import Lane, OAuthLogin, Route, RouteKind
+from service.routes.tokens import Entra, TokenRefused, Tokens, TokenUnavailable
+from service.smtp.faults import CannotConnect, CannotResolve, SmtpFault
+from service.smtp.opening import addresses_of
+from service.smtp.peer import Login, Peer, Timeouts, TlsMode
+from service.smtp.phase import Phase
+from service.smtp.session import Session, open_session
+
+#: Seconds for each phase. Delivery waits for as long as RFC 5321 says; people wait for a check.
+PATIENCE = Timeouts(
+    connect=10.0, greeting=30.0, ehlo=15.0, starttls=15.0, auth=30.0, mail=30.0, rcpt=30.0, data=5.0, body=5.0
+)
+
+#: Seconds that all of one route's steps may take.
+LONGEST = 240.0
+
+_SESSION = "preflight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a check knows beside the route."""
+
+    entra: Entra
+    accepted_domains: tuple[str, ...]
+    static_ips: tuple[IPv4Address | IPv6Address, ...]
+
+
+class Preflights:
+    """Checks routes. Belongs to one event loop."""
+
+    def __init__(self, *, tokens: Tokens, mx: MxFinder, answers: Answers, ground: Ground) -> None:
+        """Take what delivery logs in and finds hosts with, and who answers questions about SPF."""
+        self._tokens = tokens
+        self._mx = mx
+        self._answers = answers
+        self._ground = ground
+
+    async def check(
+        self, route: Route, *, to: Address | None = None, sender: Address | None = None
+    ) -> Preflight:
+        """Go through all steps; whatever breaks is a step, never an exception.
+
+        `to` and `sender` are named in RCPT and MAIL instead of the usual ones.
+        """
+        started_at = datetime.now(UTC)
+        run = _Run(self, route, to=to, sender=sender)
+        try:
+            async with asyncio.timeout(LONGEST):
+                async for step in run.steps():
+                    run.done.append(step)
+        except TimeoutError:
+            run.done.append(
+                fail(
+                    "time",
+                    f"The check took longer than {LONGEST:g} seconds and was ended here.",
+                    "Look at the steps above for the slow one; check a route of many mailboxes in parts.",
+                )
+            )
+        return Preflight(
+            route=route.name,
+            started_at=started_at,
+            ended_at=datetime.now(UTC),
+            steps=tuple(run.done),
+            well=run.well,
+        )
+
+    def expected(self, lane: Lane) -> Expected | None:
+        """Say what a lane's token should be like; None for a login without one."""
+        if not isinstance(lane.login, OAuthLogin):
+            return None
+        entra = self._ground.entra
+        usual = (
+            HIGH_VOLUME_SCOPE
+            if lane.route.kind is RouteKind.HIGH_VOLUME_EMAIL
+            else CLOUDS[entra.cloud].submission_scope
+        )
+        return Expected(
+            kind=lane.route.kind,
+            scope=lane.login.scope or usual,
+            tenant_id=entra.tenant_id,
+            client_id=lane.login.client_id,
+        )
+
+
+class _Run:
+    """One check under way."""
+
+    def __init__(
+        self, owner: Preflights, route: Route, *, to: Address | None, sender: Address | None
+    ) -> None:
+        self.done: list[Step] = []
+        self.well: dict[str, Phase] = {}
+        self._owner = owner
+        self._ground = owner._ground  # noqa: SLF001  # one class in two parts
+        self._route = route
+        self._to = to
+        self._sender = sender
+        self._told = False  # whether the steps of the way there were told
+
+    async def steps(self) -> AsyncIterator[Step]:
+        """Go through all steps, each told when it is known."""
+        for paper in papers.steps(
+            self._route, accepted_domains=self._ground.accepted_domains, now=datetime.now(UTC)
+        ):
+            yield paper
+        peers, name = await self._peers()
+        yield name
+        if not peers:
+            for skipped in self._unreached():
+                yield skipped
+        for lane in self._route.lanes() if peers else ():
+            async for step in self._lane(lane, peers):
+                yield step
+        for step in await self._spf():
+            yield step
+
+    async def _peers(self) -> tuple[tuple[Peer, ...], Step]:
+        """Find out whom to dial."""
+        route = self._route
+        try:
+            if route.mx_of is not None:
+                peers = await self._owner._mx.peers(route)  # noqa: SLF001
+                hosts = [peer.host for peer in peers]
+                found = [address for peer in peers for address in peer.addresses]
+                detail = f"The MX of {route.mx_of} is {', '.join(hosts)}{_shown(found)}{_instead(route)}."
+                return peers, ok("name", detail, mx_of=route.mx_of, hosts=hosts, addresses=found)
+            if route.peer.connect_to is not None:
+                detail = f"{route.peer.host} is not looked up{_instead(route)}."
+                return (route.peer,), skip("name", detail)
+            found = await _addresses(route.peer)
+            detail = f"{route.peer.host}{_shown(found)}."
+            return (route.peer,), ok("name", detail, hosts=[route.peer.host], addresses=found)
+        except CannotResolve as fault:
+            place = self._place(route.peer)
+            return (), dialogue.fault_step("name", fault, Opened(facts=None, fault=fault, place=place))
+
+    def _unreached(self) -> Iterator[Step]:
+        for name in NETWORK:
+            yield skip(name, "Not tried: name failed.")
+        for lane in self._route.lanes():
+            yield from (
+                skip(name, "Not tried: name failed.", lane=lane.name) for name in ("auth", "mail", "rcpt")
+            )
+
+    async def _lane(self, lane: Lane, peers: tuple[Peer, ...]) -> AsyncIterator[Step]:
+        login, token = await self._login(lane)
+        if token is not None:
+            yield token
+        refused = token is not None and token.status is Status.FAIL
+        opened, session = await self._open(peers, login)
+        if not self._told or opened.broke_at not in {None, "auth"}:
+            for step in dialogue.network_steps(opened, now=datetime.now(UTC)):
+                yield step if not self._told else replace(step, lane=lane.name)
+            egress = dialogue.egress_step(
+                opened.facts,
+                tuple(map(str, self._ground.static_ips)),
+                relay_by_ip=self._route.relay_by == "ip",
+            )
+            if egress is not None and not self._told:
+                yield egress
+            self._told = True
+        if refused:
+            yield skip("auth", "Not tried: token failed.", lane=lane.name)
+        else:
+            yield self._with_role(dialogue.auth_step(opened, lane), token, lane)
+        if session is None or refused:
+            broke = "token" if refused else opened.broke_at
+            for name in ("mail", "rcpt", "rset", "quit"):
+                yield skip(name, f"Not tried: {broke} failed.", lane=lane.name)
+            if session is not None:
+                await session.close()
+            return
+        async for step in self._rehearse(session, lane, opened.place):
+            yield step
+
+    async def _login(self, lane: Lane) -> tuple[Login | None, Step | None]:
+        """Ask for what to log in with, and read the token where it is one."""
+        expected = self._owner.expected(lane)
+        try:
+            login = await self._owner._tokens.login_for(lane, refresh=True)  # noqa: SLF001
+        except (TokenRefused, TokenUnavailable) as trouble:
+            return None, self._no_token(trouble, lane, expected)
+        if login is None or expected is None:
+            return login, None
+        return login, claims.judge(login.secret, expected, lane=lane.name, now=datetime.now(UTC))
+
+    def _no_token(
+        self, trouble: TokenRefused | TokenUnavailable, lane: Lane, expected: Expected | None
+    ) -> Step:
+        refused = isinstance(trouble, TokenRefused)
+        diagnosis = diagnoses.of_code("token_refused" if refused else "token_unavailable")
+        mailbox = str(lane.account.address) if lane.account else lane.name
+        authority = self._ground.entra.authority
+        written = diagnosis.as_json({"mailbox": mailbox, "host": authority})
+        listed = written["remedy"]
+        assert isinstance(listed, list)
+        code = trouble.code if isinstance(trouble, TokenRefused) else None
+        own = remedies.for_token(
+            code, client_id=expected.client_id if expected else "", entra=self._ground.entra
+        )
+        return Step(
+            name="token",
+            status=Status.FAIL,
+            detail=f"{diagnosis.as_json({'mailbox': mailbox, 'host': authority})['title']}: {trouble}",
+            remedy=own or tuple(map(str, listed)),
+            lane=lane.name,
+            facts={"code": code},
+            diagnosis=diagnosis.id,
+        )
+
+    def _with_role(self, step: Step, token: Step | None, lane: Lane) -> Step:
+        """Where a login is refused and its token lacks the role, the role is the first thing to mend."""
+        expected = self._owner.expected(lane)
+        if step.status is not Status.FAIL or token is None or expected is None:
+            return step
+        if not claims.lacks_role(token, expected):
+            return step
+        return replace(step, remedy=(claims.role_remedy(expected), *step.remedy))
+
+    async def _open(self, peers: tuple[Peer, ...], login: Login | None) -> tuple[Opened, Session | None]:
+        """Open a session with the first peer that takes the connection."""
+        opened: Opened | None = None
+        for peer in peers:
+            place = self._place(peer)
+            try:
+                session = await open_session(
+                    replace(peer, timeouts=_shorter(peer.timeouts)), login, session_id=_SESSION
+                )
+            except (CannotConnect, CannotResolve) as fault:
+                opened = Opened(facts=fault.facts, fault=fault, place=place)
+            except SmtpFault as fault:
+                presented = await _presented(peer) if fault.code == "certificate_invalid" else None
+                return Opened(facts=fault.facts, fault=fault, place=place, presented=presented), None
+            else:
+                return Opened(facts=session.facts, fault=None, place=place), session
+        assert opened is not None, "a route has a peer"
+        return opened, None
+
+    async def _rehearse(self, session: Session, lane: Lane, place: Place) -> AsyncIterator[Step]:
+        """Name sender and recipient, take it back, say good-bye."""
+        sender = self._sender or self._usual_sender(lane)
+        if sender is None:
+            reason = (
+                "No sender is known for this route: say one (--from), or set organization.accepted_domains."
+            )
+            for name in ("mail", "rcpt", "rset"):
+                yield skip(name, reason, lane=lane.name)
+            await session.close()
+            return
+        recipient = self._to or self._usual_recipient(sender)
+        report = await session.rehearse(Envelope(reverse_path=sender, forward_paths=(recipient,)))
+        steps = list(
+            dialogue.rehearsal_steps(
+                report, place, lane=lane, sender=sender, recipient=recipient, usable=session.usable
+            )
+        )
+        for step in steps:
+            yield step
+        taken = all(step.status is Status.OK for step in steps[:2])
+        self.well[lane.name] = Phase.RCPT if taken else Phase.AUTH
+        usable = session.usable
+        await session.close()
+        if usable:
+            yield ok("quit", "QUIT: nothing was sent.", lane=lane.name)
+        else:
+            yield skip("quit", "The session had ended; nothing was sent.", lane=lane.name)
+
+    def _usual_sender(self, lane: Lane) -> Address | None:
+        """The mailbox itself; otherwise an address of a domain that the route sends for."""
+        if lane.account is not None:
+            return lane.account.address
+        domains = self._route.sender_domains or self._ground.accepted_domains
+        local = "donotreply" if self._route.kind is RouteKind.AZURE_COMMUNICATION_SERVICES else "postmaster"
+        return Address.parse(f"{local}@{domains[0]}") if domains else None
+
+    def _usual_recipient(self, sender: Address) -> Address:
+        """An address that the route leads to: the sender itself, or the domain's postmaster (RFC 5321 §4.5.1)."""
+        if self._route.mx_of is not None:
+            return Address.parse(f"postmaster@{self._route.mx_of}")
+        domains = self._route.recipient_domains
+        if domains and sender.domain not in domains:
+            return Address.parse(f"postmaster@{domains[0]}")
+        return sender
+
+    async def _spf(self) -> list[Step]:
+        route, ground = self._route, self._ground
+        needed = senders.needed_for(route, cloud=ground.entra.cloud, static_ips=ground.static_ips)
+        domains = senders.domains_of(route, ground.accepted_domains)
+        steps = await senders.spf_steps(domains, needed, self._owner._answers)  # noqa: SLF001
+        return [_eased(step) for step in steps] if _dials_inside(route) else steps
+
+    def _place(self, peer: Peer) -> Place:
+        host, port = peer.connect_to or (peer.host, peer.port)
+        return Place(route=self._route, host=peer.host, dialled=f"{host}:{port}")
+
+
+def _dials_inside(route: Route) -> bool:
+    """Say whether the route is dialled on this machine: a sandbox, to which SPF means nothing."""
+    if route.peer.connect_to is None:
+        return False
+    host = route.peer.connect_to[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _eased(step: Step) -> Step:
+    if step.status is not Status.FAIL:
+        return step
+    note = " The route is dialled on this machine (connect_to), so it does no harm yet."
+    return replace(step, status=Status.WARN, detail=step.detail + note)
+
+
+def _shorter(given: Timeouts) -> Timeouts:
+    """Take a route's own limits where they are shorter than a check's."""
+    names = Timeouts.__dataclass_fields__
+    return Timeouts(**{name: min(getattr(given, name), getattr(PATIENCE, name)) for name in names})
+
+
+def _instead(route: Route) -> str:
+    if route.peer.connect_to is None:
+        return ""
+    host, port = route.peer.connect_to
+    return f"; connect_to dials {host}:{port} instead"
+
+
+def _shown(addresses: list[str]) -> str:
+    if not addresses:
+        return ""
+    more = f" and {len(addresses) - 6} more" if len(addresses) > 6 else ""
+    return f" has {', '.join(addresses[:6])}{more}"
+
+
+async def _addresses(peer: Peer) -> list[str]:
+    """Look a host up as delivery does. Raises `CannotResolve`."""
+    return await addresses_of(replace(peer, timeouts=_shorter(peer.timeouts)))
+
+
+async def _presented(peer: Peer) -> dict[str, Any] | None:
+    """See which certificate a peer shows that was not trusted: without a login, judging nothing."""
+    looking = replace(
+        peer,
+        tls=TlsMode.OPPORTUNISTIC,
+        timeouts=_shorter(peer.timeouts),
+        client_certificate=None,
+        client_key=None,
+    )
+    try:
+        session = await open_session(looking, None, session_id=_SESSION)
+    except SmtpFault:
+        return None
+    facts = session.facts.tls
+    await session.close()
+    certificate = facts.get("certificate") if facts else None
+    return dict(certificate) if isinstance(certificate, dict) else None
