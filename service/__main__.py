@@ -6,15 +6,20 @@ a mistake, and the exit status is 2. Logs go to stderr, `--json` alone goes to s
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from service import telemetry
 from service.settings import BadSettings, Settings
+
+if TYPE_CHECKING:
+    from service.mail.address import Address
 
 Result = TypeVar("Result")
 
@@ -29,6 +34,8 @@ keys_app = typer.Typer(help="API keys of applications.", no_args_is_help=True)
 config_app = typer.Typer(help="The effective configuration.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
+report_app = typer.Typer(help="Reports from the ledger.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
 
 Config = Annotated[
     Path | None,
@@ -106,7 +113,10 @@ def sandbox(
         ".postroom/sandbox"
     ),
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    submission_port: Annotated[int, typer.Option(help="SMTP with STARTTLS.")] = 2587,
+    submission_port: Annotated[int, typer.Option(help="SMTP AUTH submission, with STARTTLS.")] = 2587,
+    mx_port: Annotated[int, typer.Option(help="The tenant's MX: Direct Send and relay.")] = 2525,
+    hve_port: Annotated[int, typer.Option(help="High Volume Email.")] = 2588,
+    acs_port: Annotated[int, typer.Option(help="Azure Communication Services.")] = 2589,
     http_port: Annotated[int, typer.Option(help="What it took, and its switches.")] = 2580,
     https_port: Annotated[int, typer.Option(help="The token endpoint.")] = 2443,
 ) -> None:
@@ -117,7 +127,14 @@ def sandbox(
     typer.echo(HELP, err=True)
     try:
         configuration = contoso(
-            state, host=host, submission_port=submission_port, http_port=http_port, https_port=https_port
+            state,
+            host=host,
+            submission_port=submission_port,
+            mx_port=mx_port,
+            hve_port=hve_port,
+            acs_port=acs_port,
+            http_port=http_port,
+            https_port=https_port,
         )
         _run(run_sandbox(configuration))
     except KeyboardInterrupt:
@@ -147,6 +164,130 @@ def openapi() -> None:
     from service.submission.document import main as print_document
 
     print_document()
+
+
+@app.command()
+def check(
+    config: Config = None,
+    route: Annotated[
+        str | None, typer.Option(help="Check this route only; all that are enabled unless set.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="The recipient to name in RCPT; nothing is sent.")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="The sender to name in MAIL.")] = None,
+    send_to: Annotated[
+        str | None, typer.Option(help="Then send a real message here through --route, and follow it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check configuration, database, Redis and every route, without sending; exit 1 when a step failed."""
+    from service.local import check as checking
+    from service.routes.preflight.steps import Status
+
+    try:
+        settings = Settings.load(config)
+    except BadSettings as wrong:
+        for line in wrong.lines:
+            typer.echo(line, err=True)
+        if as_json:
+            typer.echo(checking.wrong_configuration(wrong.lines))
+        raise typer.Exit(2) from None
+    if send_to is not None and route is None:
+        raise _fail("--send-to needs --route: say which way the message takes.", status=2)
+    telemetry.set_up(level="error", form=settings.log_format)
+    wanted = checking.Wanted(
+        route=route,
+        to=_address("--to", to),
+        sender=_address("--from", sender),
+        send_to=_address("--send-to", send_to),
+    )
+
+    def tell(text: str) -> None:
+        if not as_json:
+            typer.echo(text)
+
+    try:
+        findings = _run(checking.check(settings, wanted, tell=tell))
+    except checking.UnknownRoute as unknown:
+        raise _fail(str(unknown), status=2) from None
+    if as_json:
+        checking.print_json(findings)
+    raise typer.Exit(1 if findings.result is Status.FAIL else 0)
+
+
+@app.command()
+def send(
+    to: Annotated[list[str], typer.Option(help="A recipient; repeat it for more.")],
+    sender: Annotated[str, typer.Option("--from", help="Who it is from: a@b, or 'Name <a@b>'.")],
+    subject: Annotated[str, typer.Option(help="The subject.")],
+    text: Annotated[str | None, typer.Option(help="The text; - reads it from stdin.")] = None,
+    html: Annotated[str | None, typer.Option(help="The HTML.")] = None,
+    attach: Annotated[list[Path] | None, typer.Option(help="A file; repeat it for more.")] = None,
+    cc: Annotated[list[str] | None, typer.Option(help="Repeat it for more.")] = None,
+    bcc: Annotated[list[str] | None, typer.Option(help="Repeat it for more.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="'Name: value'; repeat it for more.")] = None,
+    route: Annotated[str | None, typer.Option(help="A route's name; auto unless said.")] = None,
+    url: Annotated[
+        str, typer.Option(envvar="POSTROOM_URL", help="Where the API is.")
+    ] = "http://127.0.0.1:8025",
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POSTROOM_KEY", show_envvar=True, help="The API key; that of `postroom dev` unless given."
+        ),
+    ] = None,
+    state: Annotated[
+        Path, typer.Option(envvar="POSTROOM_STATE", help="Where `postroom dev` keeps its key.")
+    ] = Path(".postroom"),
+    timeout: Annotated[float, typer.Option(min=0, help="How long to follow it, in seconds.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the message's last state as JSON.")] = False,
+) -> None:
+    """Send one message through the API and follow it to its end.
+
+    Exit status: 0 sent; 1 refused, failed, expired or partly sent; 2 wrong use; 3 it still waits.
+    """
+    from service.local.send import Api, NotSent, find_key, message_of
+    from service.local.send import send as send_one
+
+    try:
+        message = message_of(
+            sender=sender,
+            to=to,
+            cc=cc or (),
+            bcc=bcc or (),
+            subject=subject,
+            text=text,
+            html=html,
+            headers=header or (),
+            attach=attach or (),
+            route=route,
+        )
+        api = Api(url=url, key=find_key(key, state=state))
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        raise typer.Exit(send_one(api, message, timeout=timeout, as_json=as_json, colour=colour))
+    except NotSent as refused:
+        raise _fail(str(refused), status=refused.status) from None
+
+
+# -- reports ----------------------------------------------------------------------------------
+
+
+@report_app.command("basic-auth")
+def report_basic_auth(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Who still logs in with a password? Exit status: 1 when something remains to be changed."""
+    from service.submission import basic_auth
+
+    settings, now = _settings(config), datetime.now(UTC)
+    uses = _with_ledger(settings, lambda ledger: ledger.password_logins(since=now - basic_auth.SPAN))
+    found = basic_auth.report(settings.route_book(), uses, now=now, application=None)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        for line in basic_auth.readable(found):
+            typer.echo(line)
+    raise typer.Exit(1 if found["remaining"] else 0)
 
 
 # -- keys -------------------------------------------------------------------------------------
@@ -254,6 +395,15 @@ def _with_ledger(settings: Settings, act: Any) -> Any:
 
 def _words(given: list[str] | None) -> list[str]:
     return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
+
+
+def _address(option: str, text: str | None) -> "Address | None":
+    from service.mail.address import Address, BadAddress
+
+    try:
+        return None if text is None else Address.parse(text)
+    except BadAddress as exc:
+        raise _fail(f"{option} takes an address: {exc.detail}", status=2) from None
 
 
 def _sender(text: str) -> str:

@@ -19,14 +19,19 @@ from fastapi import FastAPI
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import Bell, open_redis
+from service.delivery.checks import Rounds, RouteKeeper
 from service.delivery.keeper import Keeper
 from service.delivery.schedule import Policy, Retry
+from service.delivery.tasks import end as end_tasks
 from service.delivery.worker import Worker
 from service.ledger import Ledger, LedgerUnavailable, migrate
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Hosting, Organization
 from service.routes.mx import MxFinder
+from service.routes.preflight.check import Ground, Preflights
+from service.routes.preflight.conduct import Conductor, Nudge
+from service.routes.preflight.lookups import Lookups
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from service.submission.app import create_app
@@ -85,11 +90,35 @@ def organization(settings: Settings) -> Organization:
     given, egress = settings.organization, settings.organization.egress
     return Organization(
         accepted_domains=given.accepted_domains,
-        licences=given.licences,
+        external_budget=settings.route_book().external_budget,
         static_ips=egress.static_ips,
         hosting=Hosting(egress.hosting) if egress.hosting else None,
         cloud=settings.directory.cloud,
         tenant_id=settings.directory.tenant_id,
+    )
+
+
+def preflights(settings: Settings, *, tokens: Tokens, mx: MxFinder) -> Preflights:
+    """Make what checks routes, with the tokens and hosts of the process that it runs in."""
+    return Preflights(
+        tokens=tokens,
+        mx=mx,
+        answers=Lookups(settings.resolver()),
+        ground=Ground(
+            entra=settings.entra(),
+            accepted_domains=settings.organization.accepted_domains,
+            static_ips=settings.organization.egress.static_ips,
+        ),
+    )
+
+
+def submission_limits(settings: Settings) -> SubmissionLimits:
+    """The door's share of the settings."""
+    return SubmissionLimits(
+        body_octets=settings.api.max_body,
+        body_seconds=settings.api.body_timeout.total_seconds(),
+        expires_after=settings.dispatch.expires_after,
+        queue_limit=settings.dispatch.queue_limit,
     )
 
 
@@ -117,20 +146,17 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
         async def nudge(lanes: Collection[str]) -> None:
             await bell.ring(lanes)
 
+        checker = preflights(settings, tokens=Tokens(settings.entra()), mx=MxFinder(settings.resolver()))
         yield create_app(
             ledger=ledger,
             book=settings.route_book(),
             lane_limits=lane_limits(settings),
             organization=organization(settings),
-            limits=SubmissionLimits(
-                body_octets=settings.api.max_body,
-                body_seconds=settings.api.body_timeout.total_seconds(),
-                expires_after=settings.dispatch.expires_after,
-                queue_limit=settings.dispatch.queue_limit,
-            ),
+            limits=submission_limits(settings),
             nudge=nudge,
             clock=lambda: datetime.now(UTC),
             health=Health(bell),
+            check=Conductor(checker, ledger, nudge=nudge).check,
         )
 
 
@@ -188,7 +214,23 @@ async def run_worker(settings: Settings) -> None:
         )
         book = settings.route_book()
         lanes = [lane for lane in book.lanes() if lane.route.enabled]
-        await Worker(lanes, limits=lane_limits(settings), kit=kit, redis=redis).run(stop)
+        worker = Worker(lanes, limits=lane_limits(settings), kit=kit, redis=redis)
+        if settings.checks.enabled:
+            stack.push_async_callback(
+                end_tasks, [asyncio.create_task(route_keeper(settings, kit, nudge=Bell(redis).ring).run())]
+            )
+        await worker.run(stop)
+
+
+def route_keeper(settings: Settings, kit: Kit, *, nudge: Nudge) -> RouteKeeper:
+    """Make what looks after the routes beside a worker, with the worker's own tokens and hosts."""
+    checker = preflights(settings, tokens=kit.tokens, mx=kit.mx)
+    return RouteKeeper(
+        list(settings.route_book().routes.values()),
+        conductor=Conductor(checker, kit.ledger, nudge=nudge),
+        ledger=kit.ledger,
+        rounds=Rounds(interval=settings.checks.interval),
+    )
 
 
 async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> None:

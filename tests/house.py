@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from service.delivery.worker import Worker
 from service.ledger import Ledger
 from service.ledger.ids import new_id
 from service.ledger.keys import DEFAULT_SCOPES
+from service.routes.mx import MxFinder
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from tests.peer import ScriptedPeer
@@ -165,6 +166,7 @@ class House(Door):
             worker=new_id("wrk"),
             ledger=ledger,
             tokens=Tokens(self.settings.entra()),
+            mx=MxFinder(self.settings.resolver()),
             keeper=Keeper(ledger, lease=rules.lease),
             policy=rules,
         )
@@ -218,10 +220,18 @@ async def a_house(
 
 
 class Processes:
-    """`postroom api` and `postroom worker` as child processes, on one configuration."""
+    """`postroom api` and `postroom worker` as child processes, on one configuration.
 
-    def __init__(self, folder: Path, given: dict[str, Any]) -> None:
+    `environment` is added to theirs: a clock of the test's own, for example.
+    """
+
+    def __init__(
+        self, folder: Path, given: dict[str, Any], *, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")
+        } | dict(environment or {})
         self.config = folder / "postroom.yaml"
         self.config.write_text(yaml.safe_dump(given))
         self.port = _free_port()
@@ -229,12 +239,11 @@ class Processes:
         self._door: Door | None = None
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
         log = (self.folder / f"{arguments[0]}-{len(self.children)}.log").open("wb")
         child = subprocess.Popen(
             [sys.executable, "-m", "service", *arguments, "--config", str(self.config)],
             cwd=ROOT,
-            env=environment,
+            env=self._environment,
             stdout=log,
             stderr=log,
         )
@@ -258,6 +267,7 @@ class Processes:
             "--config",
             str(self.config),
             cwd=ROOT,
+            env=self._environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -285,9 +295,11 @@ class Processes:
 
 
 @contextlib.contextmanager
-def processes(folder: Path, given: dict[str, Any]) -> Iterator[Processes]:
+def processes(
+    folder: Path, given: dict[str, Any], *, environment: Mapping[str, str] | None = None
+) -> Iterator[Processes]:
     """Give `Processes`, and leave none behind."""
-    house = Processes(folder, given)
+    house = Processes(folder, given, environment=environment)
     try:
         yield house
     finally:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,16 @@ def relay(by: str, **other: Any) -> dict[str, Any]:
 
 
 def organization(**other: Any) -> dict[str, Any]:
-    return {"accepted_domains": ["contoso.com", "contoso.onmicrosoft.com"]} | other
+    return {"accepted_domains": ["contoso.com", "contoso.onmicrosoft.com"], "licences": 250} | other
+
+
+def hve(**other: Any) -> dict[str, Any]:
+    return {"name": "hve", "kind": "high_volume_email", "accounts": [a_mailbox()]} | other
+
+
+def acs(**other: Any) -> dict[str, Any]:
+    login = {"method": "basic", "username": "resource|app|tenant", "password": "p"}
+    return {"name": "acs", "kind": "azure_communication_services", "login": login} | other
 
 
 def a_tenant(*routes: dict[str, Any], **other: Any) -> dict[str, Any]:
@@ -447,6 +456,45 @@ RULES: list[Rule] = [
     (submission(host="52.97.1.2"), "routes[0].host: is an IP address"),
     (submission(host="2603:1026::1"), "routes[0].host: is an IP address"),
     (direct_send(host="[52.97.1.2]"), "routes[0].host: is an IP address"),
+    (submission(host="2130706433"), "routes[0].host: is an IP address"),
+    (submission(host="0x7f.1"), "routes[0].host: is an IP address"),
+    (relay("ip", host="0x34610102"), "routes[0].host: is an IP address"),
+    (direct_send(host="52.97.258"), "routes[0].host: is an IP address"),
+    (hve(host="::ffff:52.97.1.2"), "routes[0].host: is an IP address"),
+    (acs(host="017700000001"), "routes[0].host: is an IP address"),
+    (direct_send(host="smtp.office365.com"), "routes[0].host: is the endpoint of client submission"),
+    (submission(host="contoso-com.mail.protection.outlook.com"), "routes[0].host: is an MX endpoint"),
+    (direct_send(allow_private=True), "routes[0].allow_private: is about the host that mx_of finds"),
+    (direct_send(host=None, mx_of="contoso.com", tls="none"), "routes[0].tls: none is not possible with direct_send"),
+    (hve(port=25), "routes[0].port: a high_volume_email route uses port 587"),
+    (hve(tls="none"), "routes[0].tls: none is not possible"),
+    (hve(accounts=[]), "routes[0].accounts: is empty"),
+    (hve(accounts=[a_mailbox(send_as=["billing@contoso.com"])]), "routes[0].accounts[0].send_as: an account of High Volume Email sends as itself only"),
+    (acs(port=465), "routes[0].port: 465 is for TLS from the first octet"),
+    (acs(login={"method": "basic", "username": "resource|app", "password": "p"}), "routes[0].login.username: has three parts"),
+    (acs(login={"method": "basic", "username": "resource||tenant", "password": "p"}), "routes[0].login.username: has three parts"),
+    (acs(login={"method": "oauth", "client_id": "x", "client_secret": "s"}), "routes[0].login"),
+    (
+        submission(mailboxes=[a_mailbox(login={"method": "oauth", "client_id": "x", "client_secret": "s", "client_secret_expires": "soon"})]),
+        "routes[0].mailboxes[0].login.client_secret_expires (line",
+    ),
+    (
+        submission(mailboxes=[a_mailbox(login={"method": "oauth", "client_id": "x", "client_secret_expires": "2027-01-01"} | CERTIFICATE)]),
+        "routes[0].mailboxes[0].login: client_secret_expires is for a secret",
+    ),
+    (
+        submission(mailboxes=[a_mailbox(login={"method": "oauth", "client_id": "x", "client_secret": "s", "scope": "mail"})]),
+        "routes[0].mailboxes[0].login.scope (line",
+    ),
+    (
+        submission(
+            mailboxes=[
+                a_mailbox(login={"method": "basic", "username": "shared@contoso.com", "password": "p"}),
+                a_mailbox(address="shared@contoso.com"),
+            ]
+        ),
+        "routes[0].mailboxes[1]: routes[0].mailboxes[0] logs in to this mailbox, too",
+    ),
     (submission(port=465), "routes[0].port: 465 is for TLS from the first octet, which Microsoft 365 does not offer"),
     (submission(port=2525), "routes[0].port: a client_submission route uses port 587 or 25"),
     (direct_send(port=587), "routes[0].port: a direct_send route uses port 25"),
@@ -535,6 +583,17 @@ def test_a_broken_rule(place: Place, route: dict[str, Any], line: str) -> None:
             a_tenant(relay("ip"), organization=organization(egress={"static_ips": ["10.5.3.2", "2001:db8::1"]})),
             "routes[0].authenticate_by: ip needs a static public IPv4",
         ),
+        (a_tenant(submission(), submission(name="again")), "routes[1].mailboxes[0]: routes[0].mailboxes[0] logs in to this mailbox, too"),
+        (a_tenant(submission(), hve()), "routes[1].accounts[0]: routes[0].mailboxes[0] logs in to this mailbox, too"),
+        (a_tenant(hve(), entra={"tenant_id": TENANT, "cloud": "china"}), "routes[0].kind: High Volume Email is not offered in the China cloud"),
+        (
+            a_tenant(relay("ip"), organization=organization(egress={"static_ips": ["203.0.113.10"], "hosting": "third_party_cloud"})),
+            "routes[0].authenticate_by: ip does not work from third_party_cloud",
+        ),
+        (a_tenant(dns={"nameservers": ["dns.contoso.com"]}), "dns.nameservers[0] (line"),
+        (a_tenant(dns={"timeout": "0s"}), "dns.timeout (line"),
+        (a_tenant(organization=organization(licences=0)), "organization.licences (line"),
+        (a_tenant(organization=organization(external_recipients_per_day=0)), "organization.external_recipients_per_day (line"),
         (a_tenant(entra={"authority": "http://localhost:1"}), "entra.authority (line"),
         (a_tenant(entra={"authority": "https://localhost/tenant"}), "entra.authority (line"),
         (a_tenant(entra={"tenant_id": "a/b"}), "entra.tenant_id (line"),
@@ -597,14 +656,19 @@ def test_relay_by_ip(place: Place) -> None:
     assert route.recipient_domains is None
 
 
-def test_relay_by_certificate(place: Place) -> None:
-    """A certificate for an accepted domain, with its chain up to ca_file, makes a relay."""
+def relay_files(place: Place, *, not_after: datetime | None = None) -> None:
+    """Write a client certificate for an accepted domain, its key, and its authority."""
     authority = trustme.CA()
-    issued = authority.create_child_ca().issue_cert("*.contoso.com")
+    issued = authority.create_child_ca().issue_cert("*.contoso.com", not_after=not_after)
     authority.cert_pem.write_to_path(str(place.folder / "ca.pem"))
     issued.private_key_pem.write_to_path(str(place.folder / "c.key"))
     for blob in issued.cert_chain_pems:
         blob.write_to_path(str(place.folder / "c.pem"), append=True)
+
+
+def test_relay_by_certificate(place: Place) -> None:
+    """A certificate for an accepted domain, with its chain up to ca_file, makes a relay."""
+    relay_files(place)
 
     [route] = place.load(
         **a_tenant(relay("certificate", client_certificate=CERTIFICATE, ca_file="ca.pem"))
@@ -738,6 +802,20 @@ def test_settings_do_not_change(place: Place) -> None:
 # --- warnings
 
 
+SCOPED = {
+    "method": "oauth",
+    "client_id": "x",
+    "client_secret": "s",
+    "scope": "https://outlook.office.com/.default",
+}
+ACS_LOGIN = {
+    "method": "basic",
+    "username": "resource|11111111-2222-3333-4444-555555555555|66666666-7777-8888-9999-000000000000",
+    "password": "p",
+}
+STATIC = organization(egress={"static_ips": ["203.0.113.10"], "hosting": "own_static_ip"})
+
+
 def test_passwords_are_warned_about(place: Place) -> None:
     """A basic login gets the dates at which Microsoft ends it."""
     mailbox = a_mailbox(login={"method": "basic", "password": "p"})
@@ -765,20 +843,158 @@ def test_passwords_are_warned_about(place: Place) -> None:
             a_tenant(submission(limits={"messages_per_minute": 31})),
             "routes[0].limits.messages_per_minute: Microsoft's",
         ),
+        (a_tenant(submission(mailboxes=[a_mailbox(send_as=["*@contoso.com"])])), "routes[0].mailboxes[0].send_as: one mailbox"),
+        (a_tenant(submission(limits={"recipients_per_message": 1001})), "routes[0].limits.recipients_per_message: Microsoft's limit is 1,000"),
+        (a_tenant(submission(limits={"recipients_per_message": 1000, "message_bytes": "150MB"})), None),
+        (a_tenant(direct_send(limits={"recipients_per_message": 201})), "routes[0].limits.recipients_per_message: Microsoft's limit is 200"),
+        (a_tenant(hve(limits={"message_bytes": "11MB"}, accounts=[a_mailbox(login=SCOPED)])), "routes[0].limits.message_bytes: Microsoft's"),
         (
-            a_tenant(submission(), submission(name="again")),
-            "routes[1].mailboxes: a mailbox of routes[0] is here again",
+            a_tenant(acs(login=ACS_LOGIN, sender_domains=["1111.azurecomm.net"], limits={"messages_per_minute": 30})),
+            "routes[0].limits.messages_per_minute: Microsoft's limit is 5",
         ),
+        (a_tenant(acs(login=ACS_LOGIN)), None),
+        (a_tenant(acs(login=ACS_LOGIN | {"username": "friendly"})), None),
+        (a_tenant(acs(login=ACS_LOGIN | {"username": "r|a|t"})), "routes[0].login.username: its second part is the application's id"),
+        (a_tenant(submission(host="smtp.office365.us")), "routes[0].host: is the endpoint of the gcc_high cloud"),
+        (a_tenant(submission(host="smtp.contoso.com")), "routes[0].host: is none of Microsoft's endpoints"),
+        (a_tenant(direct_send(host="contoso.com")), "routes[0].host: is none of Microsoft's MX endpoints"),
+        (a_tenant(direct_send(host="contoso.com", connect_to="127.0.0.1:2525")), None),
+        (a_tenant(direct_send(host=None, mx_of="contoso.com")), None),
+        (a_tenant(submission(host="smtp-legacy.office365.com")), "routes[0].host: is Microsoft's endpoint for TLS 1.0"),
+        (a_tenant(hve(host="smtp-hve.office365.com", accounts=[a_mailbox(login=SCOPED)])), "routes[0].host: is the old name"),
+        (a_tenant(hve()), "routes[0].accounts[0].login: that tokens for High Volume Email have the scope"),
+        (
+            a_tenant(hve(accounts=[a_mailbox(login={"method": "basic", "password": "p"})])),
+            "routes[0].accounts[0].login: basic login: High Volume Email goes on",
+        ),
+        (
+            a_tenant(hve(accounts=[a_mailbox(login=SCOPED)]), entra={"tenant_id": TENANT, "cloud": "gcc_high"}),
+            "routes[0].kind: whether High Volume Email is offered in the gcc_high cloud is unverified",
+        ),
+        (
+            a_tenant(submission(mailboxes=[a_mailbox(login=SCOPED)]), entra={"tenant_id": TENANT, "cloud": "dod"}),
+            "routes[0].host: that outlook-dod.office365.us is the endpoint of the dod cloud is unverified",
+        ),
+        (
+            a_tenant(submission(host="smtp.partner.outlook.cn"), entra={"tenant_id": TENANT, "cloud": "china"}),
+            "routes[0].mailboxes[0].login: that tokens of the china cloud",
+        ),
+        (a_tenant(submission(), entra={"tenant_id": TENANT, "cloud": "gcc_high"}), None),
+        (
+            a_tenant(submission(mailboxes=[a_mailbox(address="a@contoso.onmicrosoft.com")])),
+            "routes[0].mailboxes[0].address: a sender in onmicrosoft.com has at most 100",
+        ),
+        (a_tenant(direct_send(), relay("ip"), organization=STATIC), "routes[0].kind: direct send must never match a connector"),
+        (a_tenant(direct_send(enabled=False), relay("ip"), organization=STATIC), None),
+        (a_tenant(direct_send(), direct_send(name="again")), "routes[1].host: routes[0] leads there in the same way"),
+        (a_tenant(smarthost(), smarthost(name="again")), None),
+        (
+            a_tenant(organization=organization(egress={"static_ips": ["10.5.3.2"]}), routes=[smarthost()]),
+            "organization.egress.static_ips[0]: is no public IPv4",
+        ),
+        (a_tenant(submission(), organization=organization(licences=None)), "organization.licences: is not set"),
+        (a_tenant(direct_send(), organization=organization(licences=None)), None),
+        (
+            a_tenant(submission(), organization=organization(licences=None, external_recipients_per_day=7000)),
+            None,
+        ),
+        (a_tenant(submission(), organization=organization(trial=True)), "organization.trial: a trial tenant has 5,000"),
+        (a_tenant(submission(mailboxes=[a_mailbox(login=SCOPED | {"client_secret_expires": "2020-05-31"})])), "routes[0].mailboxes[0].login.client_secret_expires: the secret ended on 2020-05-31"),
+        (a_tenant(submission(mailboxes=[a_mailbox(login=SCOPED | {"client_secret_expires": "2999-05-31"})])), None),
+        (a_tenant(acs(login=ACS_LOGIN | {"client_secret_expires": "2020-05-31"})), "routes[0].login.client_secret_expires: the secret ended"),
         (a_tenant(submission()), None),
         ({"routes": [smarthost(login={"method": "basic", "username": "u", "password": "p"})]}, None),
     ],
-)
+)  # fmt: skip
 def test_what_is_warned_about(place: Place, values: dict[str, Any], warning: str | None) -> None:
     """What is allowed and will surprise someone is told, and nothing else is."""
     told = place.load(**values).warnings()
 
     assert len(told) == (0 if warning is None else 1)
     assert all(line.startswith(warning or "") for line in told)
+
+
+@pytest.mark.parametrize(("days", "told"), [(59, True), (61, False)])
+def test_the_end_of_a_client_certificate_is_told_in_time(place: Place, days: int, told: bool) -> None:
+    """A certificate that ends within 60 days is warned about; a chain up to ca_file is not Microsoft's liking."""
+    ends = datetime.now(UTC) + timedelta(days=days)
+    relay_files(place, not_after=ends)
+
+    lines = place.load(
+        **a_tenant(relay("certificate", client_certificate=CERTIFICATE, ca_file="ca.pem"))
+    ).warnings()
+
+    assert any("certificate_file: the certificate or its chain ends on" in line for line in lines) is told
+    assert any("its chain ends in ca_file" in line for line in lines)
+
+
+def test_the_external_budget(place: Place) -> None:
+    """The licences give the tenant's budget of external recipients; a number of one's own goes over them."""
+
+    def budget(**other: Any) -> int | None:
+        return place.load(**a_tenant(organization=organization(**other))).route_book().external_budget
+
+    assert budget() == 33_352
+    assert budget(licences=None) is None
+    assert budget(licences=None, trial=True) == 5000
+    assert budget(external_recipients_per_day=7) == 7
+
+
+def test_whom_to_ask_for_mx_records(place: Place) -> None:
+    """Name servers are addresses, with a port where it is not 53."""
+    place.env = {"POSTROOM_DNS__NAMESERVERS": "192.0.2.53, 127.0.0.1:5353, [::1]:54, 2001:db8::53"}
+
+    resolver = place.load(dns={"timeout": "2s"}).resolver()
+
+    assert resolver.nameservers == (
+        ("192.0.2.53", 53),
+        ("127.0.0.1", 5353),
+        ("::1", 54),
+        ("2001:db8::53", 53),
+    )
+    assert resolver.timeout == 2
+    assert place.load(dns={"timeout": "2s"}).effective()
+    place.env = {}
+    assert place.load().resolver().nameservers == ()
+
+
+def test_an_mx_route(place: Place) -> None:
+    """A route with mx_of knows whose MX it wants, over IPv4, and whether it may be private."""
+    direct = direct_send(host=None, mx_of="contoso.com", allow_private=True, tls="none")
+
+    [route] = place.load(**a_tenant(direct)).route_book().routes.values()
+
+    assert (route.mx_of, route.allow_private, route.peer.address_family) == ("contoso.com", True, "ipv4")
+
+
+def test_each_limit_has_its_source(place: Place) -> None:
+    """A limit is Microsoft's with its page, Postroom's, or the configuration's; what has no limit has no source."""
+    [route] = place.load(**a_tenant(submission(limits={"connections": 2}))).route_book().routes.values()
+
+    sources = route.limit_sources
+    assert sources["connections"] == "configuration"
+    assert sources["messages_per_minute"].startswith("Microsoft 365: Exchange Online limits")
+    assert "messages_per_hour" not in sources
+
+
+def test_a_domain_that_azure_manages_has_lower_limits(place: Place) -> None:
+    """Azure's own domains are held to 5 messages a minute and 10 an hour."""
+    managed, own = (
+        place.load(**a_tenant(acs(login=ACS_LOGIN, sender_domains=[domain])))
+        .route_book()
+        .routes["acs"]
+        .limits
+        for domain in ("1111.azurecomm.net", "contoso.com")
+    )
+
+    assert (managed.messages_per_minute, managed.messages_per_hour) == (5, 10)
+    assert (own.messages_per_minute, own.messages_per_hour) == (30, 100)
+
+
+def test_resting_routes_may_be_kept_to(place: Place) -> None:
+    """The setting reaches the choice."""
+    assert place.load().route_book().pass_over_resting
+    assert not place.load(pass_over_resting="false").route_book().pass_over_resting
 
 
 # --- explaining

@@ -11,8 +11,9 @@ saw of it.
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,13 +30,13 @@ from service.ledger.closing import Closing
 from service.ledger.ids import new_id
 from service.mail.address import Address
 from service.mail.envelope import Envelope
-from service.routes.mx import MxFinder
-from service.routes.route import Lane
+from service.routes.mx import MxFinder, first_reached
+from service.routes.route import BasicLogin, Lane, OAuthLogin
 from service.routes.tokens import TokenRefused, Tokens, TokenUnavailable
-from service.smtp.faults import CannotConnect, CannotResolve, SmtpFault
+from service.smtp.faults import SmtpFault
 from service.smtp.peer import Peer
 from service.smtp.phase import Phase
-from service.smtp.session import Report, Session, open_session
+from service.smtp.session import Report, Session, SessionFacts, open_session
 from service.smtp.transcript import Entry
 
 log = structlog.get_logger()
@@ -67,8 +68,9 @@ class Attempt:
         self._conversation: asyncio.Task[Judgement] | None = None
         self._case = Case(
             claimed=claimed,
+            kind=lane.route.kind,
             policy=kit.policy,
-            names=_names(claimed, lane),
+            names=_names(claimed, lane, tenant_id=kit.tokens.tenant_id),
             jitter=random.uniform(-1, 1),  # noqa: S311  # spreads retries, guards nothing
         )
 
@@ -96,6 +98,8 @@ class Attempt:
             session_facts=self._facts,
             trouble=judgement.trouble,
             lane_well=judgement.lane_well,
+            split=judgement.split,
+            peer_trailer=judgement.peer_trailer,
             sender=self.claimed.sender,
             external=self.claimed.external,
         )
@@ -177,18 +181,12 @@ class Attempt:
             await self._seat.empty()
             kept = await self._open()
             self._seat.session = kept
-        self._facts = kept.facts.as_json()
+        self._know(kept.facts)
         return kept
 
     async def _open(self) -> Session:
         """Open a session with the first of the route's hosts that can be reached (RFC 5321 §5.1)."""
-        *others, last = await self._kit.mx.peers(self._lane.route)
-        for peer in others:
-            try:
-                return await self._open_at(peer)
-            except (CannotConnect, CannotResolve) as fault:
-                log.info("host.unreachable", lane=self._lane.route.name, host=peer.host, code=fault.code)
-        return await self._open_at(last)
+        return await first_reached(await self._kit.mx.peers(self._lane.route), self._open_at)
 
     async def _open_at(self, peer: Peer) -> Session:
         tokens = self._kit.tokens
@@ -240,11 +238,18 @@ class Attempt:
     def _learn_from(self, fault: SmtpFault) -> None:
         """Keep what was learnt of a session that never came to be."""
         if fault.facts is not None:
-            facts = fault.facts.as_json()
-            self._facts = facts
+            facts = self._know(fault.facts)
             opening = facts.get("transcript")
             self._transcript = list(opening) if isinstance(opening, list | tuple) else []
             facts["transcript"] = []
+
+    def _know(self, facts: SessionFacts) -> dict[str, Any]:
+        """Keep the facts of the session, and call things by the names that it taught us."""
+        self._facts = facts.as_json()
+        learnt = {"host": facts.host, "address": _our_address(facts)}
+        known = {name: value for name, value in learnt.items() if value}
+        self._case = replace(self._case, names={**self._case.names, **known})
+        return self._facts
 
     def _drop_session(self) -> None:
         session, self._seat.session = self._seat.session, None
@@ -257,6 +262,32 @@ class Attempt:
         self._transcript.append(entry.as_json())
 
 
-def _names(claimed: Claimed, lane: Lane) -> dict[str, str]:
-    mailbox = str(lane.account.address) if lane.account is not None else lane.route.name
-    return {"mailbox": mailbox, "sender": claimed.reverse_path, "host": lane.route.peer.host}
+def _names(claimed: Claimed, lane: Lane, *, tenant_id: str) -> dict[str, str]:
+    """Say what the remedies call by name; what is not known is left out, and shows as `<name>`."""
+    route, login = lane.route, lane.login
+    mailbox = route.name
+    if lane.account is not None:
+        mailbox = str(lane.account.address)
+    elif isinstance(login, BasicLogin):
+        mailbox = login.username
+    names = {
+        "mailbox": mailbox,
+        "sender": claimed.reverse_path,
+        "domain": claimed.reverse_path.rpartition("@")[2],
+        "host": route.peer.host,
+        "route": route.name,
+        "tenant_id": tenant_id,
+    }
+    if isinstance(login, OAuthLogin):
+        names["application_id"] = login.client_id
+    return names
+
+
+#: Exchange's greeting to our EHLO names the address that it sees: `Hello [203.0.113.10]`.
+_HELLO = re.compile(r"\bHello\b[^\[]{0,255}\[(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]", re.IGNORECASE)
+
+
+def _our_address(facts: SessionFacts) -> str | None:
+    """Our address as the peer sees it; None where it does not say so."""
+    found = _HELLO.search(facts.ehlo[0]) if facts.ehlo else None
+    return None if found is None else found[1]

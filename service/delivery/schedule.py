@@ -14,6 +14,9 @@ from service.routes.diagnoses import Class, Diagnosis
 #: The cap of the retries for which the catalogue's waits are meant, in seconds.
 _USUAL_CAP = 900.0
 
+#: The first rest where no reply came at all, in seconds: most of what breaks so is back in moments.
+_NO_ANSWER = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
@@ -61,15 +64,17 @@ def wait_before(tries: int, *, retry: Retry, jitter: float) -> float:
 
 def rest_for(diagnosis: Diagnosis, policy: Policy) -> Retry:
     """Say how long to rest what this diagnosis touches, the first time and when it goes on."""
-    if not 0 < diagnosis.first or not 0 < diagnosis.cap:
+    if min(diagnosis.first, diagnosis.cap) <= 0:
         return policy.retry  # an entry that expected nobody to wait
     first, cap = diagnosis.first * policy.scale, diagnosis.cap * policy.scale
-    if diagnosis.kind is Class.T1:
-        # Passing trouble: who wants the first retry sooner than usual wants the first probe so, too.
-        first = min(first, policy.retry.first)
+    if diagnosis.kind is Class.T1 and diagnosis.waits is None:
+        # Who wants the first retry sooner than usual wants the first probe so, too. And where nobody
+        # answered there is nobody whom an early probe could annoy.
+        first = min(first, _NO_ANSWER if diagnosis.faults else first, policy.retry.first)
     return Retry(first=first, factor=max(diagnosis.factor, 1.0), cap=cap)
 
 
 def retry_for(diagnosis: Diagnosis, policy: Policy) -> Retry:
     """Say how a recipient waits between its own tries."""
-    return policy.retry if diagnosis.kind is Class.T1 else rest_for(diagnosis, policy)
+    usual = diagnosis.kind is Class.T1 and diagnosis.waits is None
+    return policy.retry if usual else rest_for(diagnosis, policy)

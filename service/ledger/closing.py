@@ -160,7 +160,8 @@ _LANE_TROUBLE = text("""
     UPDATE lanes
        SET troubles = troubles + 1, pause_error = CAST(:error AS jsonb), updated_at = clock_timestamp(),
            paused_until = clock_timestamp()
-               + make_interval(secs => least(:cap, :first * power(:factor, least(troubles, 30))))
+               + make_interval(secs => CASE WHEN troubles = 0 THEN :first
+                     ELSE least(:cap, :first * power(:factor, least(troubles, 30))) END)
      WHERE name = :lane AND (paused_until IS NULL OR paused_until <= clock_timestamp())
 """)
 

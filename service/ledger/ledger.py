@@ -5,7 +5,8 @@ the transactions and the grouping, so that nobody else has to know SQLAlchemy. E
 raises `LedgerUnavailable` when PostgreSQL cannot work at the moment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.ledger import (
     accepting,
     backlog,
+    checks,
     claiming,
     closing,
     history,
@@ -231,6 +233,55 @@ class Ledger:
     async def forget_old(self) -> None:
         async with transaction(self._engine) as db:
             await sweeping.forget_old(db)
+
+    # -- checks --------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def checking(self, route: str) -> AsyncIterator[bool]:
+        """Take the right to check a route for as long as this lasts; False: somebody else has it."""
+        async with transaction(self._engine) as db:
+            yield await checks.try_lock(db, route)
+
+    async def write_check(
+        self,
+        *,
+        route: str,
+        asked_by: str,
+        started_at: datetime,
+        ended_at: datetime,
+        result: str,
+        steps: Sequence[Mapping[str, Any]],
+    ) -> checks.Check:
+        """Keep a check of a route."""
+        check = checks.NewCheck(
+            route=route,
+            asked_by=asked_by,
+            started_at=started_at,
+            ended_at=ended_at,
+            result=result,
+            steps=steps,
+        )
+        async with transaction(self._engine) as db:
+            return await checks.write(db, check)
+
+    async def latest_check(self, route: str) -> checks.Check | None:
+        async with transaction(self._engine) as db:
+            return await checks.latest(db, route)
+
+    async def checks_of(self, route: str, *, most: int = checks.KEPT) -> list[checks.Check]:
+        """List the checks of a route that are kept, the newest first."""
+        async with transaction(self._engine) as db:
+            return await checks.history(db, route, most=most)
+
+    async def announced(self, subjects: Collection[str]) -> set[tuple[str, datetime, int]]:
+        """Say which announcements about these subjects were made: subject, its end, days."""
+        async with transaction(self._engine) as db:
+            return await checks.announced(db, subjects)
+
+    async def announce(self, notice: checks.NewNotice) -> bool:
+        """Write an announcement down; False where another worker made it already."""
+        async with transaction(self._engine) as db:
+            return await checks.announce(db, notice)
 
     # -- health --------------------------------------------------------------------------
 

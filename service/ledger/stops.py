@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: A probe has this long before the next one may start, in seconds; its end decides earlier.
-_PROBE = 60.0
+_PROBE = 5.0
 
 #: Deliveries that one claim moves at the most.
 _AT_ONCE = 1_000
@@ -36,7 +36,7 @@ _OF_LANE = text("SELECT sender, until, error, troubles FROM stops WHERE lane = :
 
 _STOP = text("""
     INSERT INTO stops AS s (lane, sender, until, error)
-    VALUES (:lane, :sender, clock_timestamp() + make_interval(secs => least(CAST(:cap AS float8), :first)),
+    VALUES (:lane, :sender, clock_timestamp() + make_interval(secs => CAST(:first AS float8)),
             CAST(:error AS jsonb))
     ON CONFLICT (lane, sender) DO UPDATE
        SET troubles = s.troubles + 1, error = excluded.error, probing = false,

@@ -292,7 +292,7 @@ def _configuration(house: _House) -> str:
     settings = {
         "database_url": house.postgres.url(DATABASE),
         "redis_url": house.redis.url,
-        "organization": {"accepted_domains": list(tenant.accepted_domains)},
+        "organization": {"accepted_domains": list(tenant.accepted_domains), "licences": 25},
         "entra": {
             "tenant_id": tenant.tenant_id,
             "authority": f"https://localhost:{house.sandbox.https_port}",

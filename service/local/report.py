@@ -40,7 +40,7 @@ class _Pen:
 
     def row(self, label: str, text: object) -> Iterator[str]:
         if text not in (None, ""):
-            yield f"  {self(label.ljust(LABEL_WIDTH), DIM)}{_printable(str(text))}"
+            yield f"  {self(label.ljust(LABEL_WIDTH), DIM)}{printable(str(text))}"
 
 
 def _message(message: Json, pen: _Pen) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _error(error: Json | None, pen: _Pen) -> Iterator[str]:
 
 def _dialogue(text: str, pen: _Pen) -> Iterator[str]:
     for line in text.splitlines():
-        yield pen(f"  │ {_printable(line)}", DIM)
+        yield pen(f"  │ {printable(line)}", DIM)
 
 
 def _peer(session: Json) -> str:
@@ -139,5 +139,6 @@ def _given(parts: Iterable[object]) -> Iterator[object]:
     return (part for part in parts if part not in (None, ""))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Put everything on one line, without a character that a terminal would act upon."""
     return "".join(character if character.isprintable() else "·" for character in text.replace("\n", " / "))

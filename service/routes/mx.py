@@ -8,7 +8,7 @@ nothing about them; nor does the domain's own address stand in where it has no M
  2. Ask for the addresses of each host. Private, loopback and reserved ones are refused unless
     the route allows them: a poisoned DNS must not turn our mail to a machine in our own network.
     What was looked at is what is dialled (`Peer.addresses`): nobody resolves the name again.
-    A route with `connect_to` needs the names only.
+    A route with `connect_to` needs the names only (decision record 0008).
  3. Try the hosts by preference; the one that is reached gives TLS and the ledger their name.
 
 An answer is kept for as long as its TTL says, at least half a minute and at most an hour. Many
@@ -30,11 +30,11 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Literal
+from typing import Literal, TypeVar
 
 import dns.asyncresolver
 import dns.exception
@@ -47,7 +47,7 @@ import dns.resolver
 import structlog
 
 from service.routes.route import Route
-from service.smtp.faults import CannotResolve
+from service.smtp.faults import CannotConnect, CannotResolve
 from service.smtp.peer import Peer
 from service.smtp.phase import Phase
 
@@ -61,6 +61,8 @@ _MOST_HOSTS = 10
 _NAT64 = ip_network("64:ff9b::/96")
 # The last label begins with a letter: what ends in a number is an address in disguise.
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z][a-z0-9-]{0,61}[a-z0-9]")
+
+_Opened = TypeVar("_Opened")
 
 _log = structlog.get_logger(__name__)
 
@@ -177,6 +179,20 @@ class MxFinder:
         if key not in self._questions:
             self._questions[key] = _Question(name, rdtype, resolver=self._resolver, clock=self._clock)
         return self._questions[key]
+
+
+async def first_reached(peers: Sequence[Peer], open_at: Callable[[Peer], Awaitable[_Opened]]) -> _Opened:
+    """Open something at the first endpoint that can be reached; what else goes wrong there is not tried elsewhere.
+
+    Where none can be reached, the last one's `CannotConnect` or `CannotResolve` is raised.
+    """
+    *others, last = peers
+    for peer in others:
+        try:
+            return await open_at(peer)
+        except (CannotConnect, CannotResolve) as fault:
+            _log.info("host.unreachable", host=peer.host, code=fault.code)
+    return await open_at(last)
 
 
 def is_public(address: str) -> bool:

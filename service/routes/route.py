@@ -35,7 +35,7 @@ class RouteKind(StrEnum):
 #: The kinds whose mail to outsiders counts towards the tenant's external recipients ("Tenant outbound
 #: email limits"): what Exchange Online sends out for the tenant. What stays inside does not, and High
 #: Volume Email, Azure Communication Services and an own mail server are counted elsewhere or not at all.
-_COUNT_EXTERNAL = frozenset({RouteKind.CLIENT_SUBMISSION, RouteKind.SMTP_RELAY})
+COUNT_EXTERNAL = frozenset({RouteKind.CLIENT_SUBMISSION, RouteKind.SMTP_RELAY})
 
 #: What a lane proves to its peer, and by what: None where the peer asks for nothing.
 Proof = Literal["oauth", "basic", "certificate", "ip"]
@@ -131,7 +131,7 @@ class Route:
     @property
     def counts_external(self) -> bool:
         """Whether its external recipients count towards the tenant's budget of these."""
-        return self.kind in _COUNT_EXTERNAL
+        return self.kind in COUNT_EXTERNAL
 
     def lane_for(self, *senders: Address, avoid: Collection[str] = ()) -> "Lane | None":
         """Find the lane that may send as all of these: the first one's own mailbox before a Send As.

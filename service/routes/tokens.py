@@ -104,6 +104,11 @@ class Tokens:
         self._clock = clock
         self._applications: dict[tuple[OAuthLogin, str], _Application] = {}
 
+    @property
+    def tenant_id(self) -> str:
+        """The directory that gives the tokens, as the remedies name it."""
+        return self._entra.tenant_id
+
     async def login_for(self, lane: Lane, *, refresh: bool = False) -> Login | None:
         """Find what to log in with on this lane; None where its peer asks for no login.
 

@@ -27,6 +27,7 @@ class When(StrEnum):
     DATA = "at DATA"
     BODY = "in the middle of the content"
     DOT = "after the final dot"
+    LATER = "later, in a report to the sender"
 
 
 class Act(StrEnum):
@@ -39,6 +40,7 @@ class Act(StrEnum):
     WAIT = "wait"  # Switches.slow_seconds, then go on
     BABBLE = "babble"  # send `babble` as it is
     FAREWELL = "farewell"  # go on as usual, then say 421 and close
+    RETURN = "return"  # take the message, then report that it came back with `reply`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Behaviour:
     @property
     def refuses(self) -> bool:
         """Whether the message is not taken at this moment."""
-        return not self.takes and self.act not in {Act.WAIT, Act.FAREWELL}
+        return not self.takes and self.act not in {Act.WAIT, Act.FAREWELL, Act.RETURN}
 
 
 BEHAVIOURS = (
@@ -76,6 +78,24 @@ BEHAVIOURS = (
               reply=replies.BAD_OUTBOUND_SENDER),
     Behaviour(name="tenant-blocked", meaning="the whole tenant is blocked", when=When.RCPT,
               reply=replies.TENANT_BLOCKED),
+    Behaviour(name="relay-denied", meaning="nothing allows this client to relay", when=When.RCPT,
+              reply=replies.RELAY_DENIED),
+    Behaviour(name="direct-send-rejected", meaning="the tenant refuses Direct Send", when=When.RCPT,
+              reply=replies.DIRECT_SEND_REJECTED),
+    Behaviour(name="banned-ip", meaning="our address is on Microsoft's block list", when=When.RCPT,
+              reply=replies.BANNED_IP),
+    Behaviour(name="over-volume", meaning="our address sends too much for its reputation, twice", when=When.RCPT,
+              reply=replies.OVER_VOLUME, tries=2),
+    Behaviour(name="too-many-recipients", meaning="one recipient too many, twice", when=When.RCPT,
+              reply=replies.TOO_MANY_RECIPIENTS, tries=2),
+    Behaviour(name="bad-connector", meaning="our connector is taken for compromised", when=When.RCPT,
+              reply=replies.BAD_CONNECTOR),
+    Behaviour(name="unregistered-domain", meaning="too much mail from domains that are not the tenant's",
+              when=When.RCPT, reply=replies.UNREGISTERED_DOMAIN),
+    Behaviour(name="no-subscription", meaning="the tenant has no mail-enabled subscription: a 5yz with 4.4.4",
+              when=When.RCPT, reply=replies.NO_SUBSCRIPTION),
+    Behaviour(name="low-reputation", meaning="traffic from our address is not accepted", when=When.RCPT,
+              reply=replies.LOW_REPUTATION),
     Behaviour(name="slow-rcpt", meaning="answered late", when=When.RCPT, act=Act.WAIT),
     Behaviour(name="goodbye-at-rcpt", meaning="the server goes down, twice", when=When.RCPT, act=Act.HANG_UP,
               reply=replies.NOT_AVAILABLE, tries=2),
@@ -104,6 +124,17 @@ BEHAVIOURS = (
     Behaviour(name="daily-limit", meaning="the same, in other words", when=When.DOT, reply=replies.DAILY_LIMIT),
     Behaviour(name="external-limit", meaning="the tenant's external recipients of the day are used up",
               when=When.DOT, reply=replies.EXTERNAL_LIMIT),
+    Behaviour(name="external-limit-trial", meaning="the same for a trial tenant", when=When.DOT,
+              reply=replies.EXTERNAL_LIMIT_TRIAL),
+    Behaviour(name="onmicrosoft-limit", meaning="100 external recipients a day from onmicrosoft.com are used up",
+              when=When.DOT, reply=replies.ONMICROSOFT_LIMIT),
+    Behaviour(name="excessive-rate", meaning="Azure Communication Services' rate, twice", when=When.DOT,
+              reply=replies.EXCESSIVE_RATE, tries=2),
+    Behaviour(name="dmarc", meaning="the sender's domain fails DMARC", when=When.DOT, reply=replies.DMARC_FAILED),
+    Behaviour(name="spf", meaning="the sender's domain fails SPF", when=When.DOT, reply=replies.SPF_FAILED),
+    Behaviour(name="loop", meaning="too many hops", when=When.DOT, reply=replies.MAIL_LOOP),
+    Behaviour(name="no-licence", meaning="the mailbox has no licence, often enough to be closed", when=When.DOT,
+              reply=replies.INVALID_LICENSE),
     Behaviour(name="sender-throttled", meaning="earlier errors closed the mailbox for good mail too", when=When.DOT,
               reply=replies.SENDER_THROTTLED["invalid recipients"]),
     Behaviour(name="spam", meaning="taken for spam", when=When.DOT, reply=replies.OUTBOUND_SPAM),
@@ -123,6 +154,21 @@ BEHAVIOURS = (
     Behaviour(name="slow-reply", meaning="taken, answered late", when=When.DOT, act=Act.WAIT),
     Behaviour(name="goodbye", meaning="taken and answered; then the server says 421 and closes", when=When.DOT,
               act=Act.FAREWELL),
+    # The message, taken and sent back
+    Behaviour(name="returned", meaning="there is no such recipient", when=When.LATER, act=Act.RETURN,
+              reply=replies.RECIPIENT_NOT_FOUND),
+    Behaviour(name="returned-full", meaning="the recipient's mailbox is full", when=When.LATER, act=Act.RETURN,
+              reply=replies.RETURNED_FULL),
+    Behaviour(name="returned-expired", meaning="a day went by without success", when=When.LATER, act=Act.RETURN,
+              reply=replies.RETURNED_EXPIRED),
+    Behaviour(name="returned-restricted", meaning="the group takes mail of authenticated senders only",
+              when=When.LATER, act=Act.RETURN, reply=replies.RETURNED_RESTRICTED),
+    Behaviour(name="returned-busy", meaning="the recipient gets too much mail", when=When.LATER, act=Act.RETURN,
+              reply=replies.RETURNED_BUSY),
+    Behaviour(name="returned-dane", meaning="the other side's DANE record is wrong", when=When.LATER,
+              act=Act.RETURN, reply=replies.RETURNED_DANE),
+    Behaviour(name="returned-refused", meaning="the other side refuses it", when=When.LATER, act=Act.RETURN,
+              reply=replies.RETURNED_REFUSED),
 )  # fmt: skip
 
 _BY_NAME = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
@@ -170,7 +216,8 @@ def _help() -> str:
         "",
         "The recipient's local part chooses what happens; the domain does not matter. A tag or a suffix",
         "makes an address unique: deferred+ana@contoso.com, deferred-42@contoso.com. Every other address",
-        "takes mail. To see a message that goes well in part, write to one of each.",
+        "takes mail; at an accepted domain, all but nobody…@ and unknown…@ exist. To see a message that goes",
+        "well in part, write to one of each.",
     ]
     for when in When:
         lines += ["", f"{when.value[0].upper()}{when.value[1:]}:"]
@@ -183,11 +230,16 @@ def _help() -> str:
         "  GET    /messages?to=&message_id=&limit=&after=   what was taken, newest first",
         "  GET    /messages/{id} · /messages/{id}/content   one message · its octets as they came",
         "  DELETE /messages                                 forget them",
+        "  GET    /reports?to= · /reports/{id}/content      what came back, as mail to the sender",
+        "  GET    /doors                                    host and port of each service, and its credentials",
         "  GET    /transactions · /logins · /token-requests what was asked and answered, newest first",
         "  GET    /switches · PUT /switches                 the tenant's settings and the service's moods",
         "  DELETE /limits                                   forget what was counted",
         "  POST   /tokens/revoke                            refuse every token issued so far",
         "  GET    /ca.pem · /help                           the certificate authority · this page",
+        "",
+        "Any reply can be staged: PUT /switches with",
+        '  {"replies": [{"at": "rcpt", "text": "550 5.7.708 Access denied", "times": 2, "door": "mx"}]}',
         "",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The simulated tenant: its domains, mailboxes and applications, and the switches.
+"""The simulated tenant: its domains, mailboxes, connectors and applications, and the switches.
 
 `SandboxConfig` is fixed for the life of a sandbox. `Switches` can be changed while it runs
 (`PUT /switches`): they stand for what an administrator does in a real tenant, and for the
@@ -10,23 +10,45 @@ Everything is checked when it is built; `BadSandbox` names each mistake.
 
 import re
 from dataclasses import field
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ADDRESS = re.compile(r"[^\s@<>\"(),:;\[\]\\]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _DOMAIN = re.compile(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 
+_STAGED = re.compile(r"[245][0-5][0-9] [ -~]{1,3990}")
+
 MEGABYTE = 1024 * 1024
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("not an IP address") from None
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("neither an IP address nor a network") from None
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
+IpAddress = Annotated[str, AfterValidator(_address)]
+Network = Annotated[str, AfterValidator(_network)]
+DoorName = Literal["submission", "mx", "hve", "acs"]
+Moment = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot"]
 
 
 class BadSandbox(ValueError):
@@ -49,6 +71,57 @@ class TokenFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class StagedReply:
+    """A reply that is said at one moment of the dialogue, word for word and without a trailer.
+
+    It refuses; at `rcpt` and `dot` it may also be another yes than the usual one. At `connect` it
+    takes the greeting's place, and the session ends.
+    """
+
+    at: Moment
+    text: str
+    times: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # None: until the switch is taken back
+    door: DoorName | None = None  # None: on each of them
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not _STAGED.fullmatch(self.text):
+            raise ValueError("text is one line of printable ASCII: a code of RFC 5321, a space, words")
+        if self.text[0] == "2" and self.at not in {"rcpt", "dot"}:
+            raise ValueError("only rcpt and dot can be answered with another yes; text has to be 4yz or 5yz")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class SandboxConnector:
+    """An inbound connector (New-InboundConnector), by certificate or by address."""
+
+    name: str
+    kind: Literal["OnPremises", "Partner"] = "OnPremises"  # only OnPremises may relay to the internet
+    certificate: str | None = None  # TlsSenderCertificateName: a domain, or * and a domain
+    addresses: tuple[str, ...] = ()  # SenderIPAddresses: IPv4, one or a network of /24 to /32
+    require_tls: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        if (self.certificate is None) == (not self.addresses):
+            raise ValueError(
+                "a connector knows its clients by `certificate` or by `addresses`, one of the two"
+            )
+        if self.certificate is not None and not _DOMAIN.fullmatch(self.certificate.removeprefix("*.")):
+            raise ValueError("certificate is a domain name, with nothing but a leading *. as wildcard")
+        for address in self.addresses:
+            if not _fits_connector(address):
+                raise ValueError("addresses are IPv4 addresses, or networks of /24 to /32")
+        return self
+
+    @property
+    def networks(self) -> tuple[IPv4Network, ...]:
+        """The addresses, for comparing."""
+        return tuple(IPv4Network(address) for address in self.addresses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Switches:
     """What can be changed while the sandbox runs."""
 
@@ -60,6 +133,16 @@ class Switches:
     security_defaults: bool = False  # Entra security defaults: no password logins
     conditional_access: bool = False  # a Conditional Access policy that blocks legacy logins
 
+    reject_direct_send: bool = False  # Set-OrganizationConfig -RejectDirectSend
+    connectors: tuple[SandboxConnector, ...] | None = None  # null: as configured
+    hve_billing: Literal[
+        "BillingPolicyValid",
+        "NoProperBillingPolicyStored",
+        "BillingPolicyNotFound",
+        "SubscriptionIsNotActive",
+    ] = "BillingPolicyValid"  # Get-HVEAccountBillingPolicy
+    subscription: bool = True  # false: no mail-enabled subscription in the tenant
+
     # Limits of one mailbox, as Microsoft counts them
     messages_per_minute: Count = 30
     throttle_mode: Literal["delay", "refuse"] = "delay"  # above it: taken and delivered later, or 421
@@ -68,6 +151,25 @@ class Switches:
     recipients_per_envelope: Count = 1000  # the organisation's cap; a mailbox has its own below it
     repeated_errors: Count = 20  # so many errors of one kind in an hour close the mailbox for good mail too
     repeated_errors_seconds: Seconds = 6 * 3600.0  # for so long
+    # Limits of the tenant
+    external_per_day: Count | None = None  # message and external recipient, over all routes; null: no limit
+    onmicrosoft_per_day: Count | None = 100  # the same for senders in onmicrosoft.com
+    external_mode: Literal["report", "refuse"] = "report"  # above them: a report after the 250, or 550
+    trial: bool = False  # a trial tenant hears 5.7.232
+    acs_per_minute: Count = 30  # messages of one resource with a domain of its own
+    acs_per_hour: Count = 100
+    # The MX
+    seen_as: IpAddress | None = "203.0.113.10"  # the client's address as the MX sees it; null: the true one
+    banned_ips: tuple[Network, ...] = ()  # on Microsoft's block list
+    ip_reputation: Literal["good", "new"] = "good"  # a new address is throttled, unless a connector matches
+    unknown_ip_per_hour: Count | None = None  # messages from an address without a connector; null: no limit
+    ip_block_seconds: Seconds = 3600.0  # how long an address that sent more is refused
+    blocked_connectors: tuple[str, ...] = ()  # by name; taken for compromised
+    unregistered_domains: Literal["taken", "refused"] = "taken"  # connectors' mail from foreign domains
+    mx_requires_tls: bool = False
+    mx_recipients: Count = 200  # of one domain in a transaction
+    one_domain: bool = False  # a second recipient domain in a transaction is put off, connector or not
+    wrong_region: bool = False  # the MX believes that the mail belongs to another region
     # Limits of one session
     failed_logins: Count = 3
     protocol_errors: Count = 5
@@ -84,6 +186,7 @@ class Switches:
     slow_seconds: Seconds = 5.0  # what `slow-reply@` and `slow-rcpt@` wait
     wording: Literal["new", "old"] = "new"
     trailer: bool = True  # [host time session] at the end of refusals; only [host] in the old wording
+    replies: tuple[StagedReply, ...] = ()  # the first that fits is said
 
     # Entra ID
     token_seconds: Annotated[int, Field(ge=1, le=86400)] = 3599
@@ -129,6 +232,29 @@ class SandboxApplication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class SandboxHveAccount:
+    """An account of High Volume Email (New-MailUser -HVEAccount)."""
+
+    address: str
+    password: str | None = field(default=None, repr=False)  # None: no password opens it
+    applications: Annotated[tuple[str, ...], Field(max_length=10)] = ()  # client ids with Add-HVEAppAccess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class SandboxAcsResource:
+    """A resource of Azure Communication Services with its e-mail domain.
+
+    The user name is `name|application|tenant_id`, the password the application's client secret.
+    """
+
+    name: str
+    application: str  # client id of an application with a role on the resource
+    senders: tuple[str, ...]  # the MailFrom addresses of its verified domain
+    username: str | None = None  # a friendlier user name (an SMTP Username resource) besides
+    managed: bool = False  # Azure's own domain: 5 messages a minute and 10 an hour, whatever the switches say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class SandboxConfig:
     """One simulated tenant. Port 0 takes any free port."""
 
@@ -137,9 +263,17 @@ class SandboxConfig:
     accepted_domains: tuple[str, ...]
     mailboxes: tuple[SandboxMailbox, ...]
     applications: tuple[SandboxApplication, ...] = ()
+    recipients: tuple[str, ...] | None = None  # beside the mailboxes; None: all but unknown…@ and nobody…@
+    connectors: tuple[SandboxConnector, ...] = ()
+    client_cas: tuple[Path, ...] = ()  # authorities (PEM) trusted for client certificates, beside our own
+    hve_accounts: tuple[SandboxHveAccount, ...] = ()
+    acs_resources: tuple[SandboxAcsResource, ...] = ()
     switches: Switches = field(default_factory=Switches)
     host: str = "127.0.0.1"
     submission_port: Port = 0
+    mx_port: Port = 0
+    hve_port: Port = 0
+    acs_port: Port = 0
     http_port: Port = 0
     https_port: Port = 0
     names: tuple[str, ...] = ()  # further names for the certificate, such as a service's in Kubernetes
@@ -159,6 +293,11 @@ class SandboxConfig:
                      for application in self.applications if not _readable(application.certificate)]  # fmt: skip
         for mailbox in self.mailboxes:
             mistakes += _mailbox_mistakes(mailbox, domains=self.accepted_domains, applications=known)
+        mistakes += _hve_mistakes(self.hve_accounts, domains=self.accepted_domains, applications=known)
+        mistakes += _acs_mistakes(self.acs_resources, applications=known)
+        mistakes += _repeated("connectors", [connector.name for connector in self.connectors])
+        mistakes += [f"recipients: not a plain address: {address}" for address in self.recipients or ()
+                     if not _ADDRESS.fullmatch(address)]  # fmt: skip
         if mistakes:
             raise BadSandbox(mistakes)
         return self
@@ -172,6 +311,7 @@ def contoso(state: Path, **changes: Any) -> SandboxConfig:
     application = SandboxApplication(
         client_id="11111111-1111-4111-8111-111111111111",
         client_secret="sandbox-client-secret",  # noqa: S106  (a public one, see above)
+        roles=("SMTP.SendAsApp", "Mail.Send"),
     )
     described: dict[str, Any] = {
         "tenant_id": "c0ffee00-0000-4000-8000-000000000365",
@@ -185,7 +325,23 @@ def contoso(state: Path, **changes: Any) -> SandboxConfig:
                 applications=(application.client_id,),
             ),
         ),
+        "connectors": (SandboxConnector(name="By certificate", certificate="*.contoso.com"),),
+        "hve_accounts": (
+            SandboxHveAccount(
+                address="hve@contoso.com",
+                password="sandbox-hve-password",  # noqa: S106  (a public one, see above)
+                applications=(application.client_id,),
+            ),
+        ),
+        "acs_resources": (
+            SandboxAcsResource(
+                name="contoso-acs", application=application.client_id, senders=("donotreply@contoso.com",)
+            ),
+        ),
     }
+    if "applications" in changes or "contoso.com" not in changes.get("accepted_domains", ("contoso.com",)):
+        # What names Contoso's application or domain is left to the caller.
+        described |= {"hve_accounts": (), "acs_resources": ()}
     return SandboxConfig(state=state, **(described | changes))
 
 
@@ -205,6 +361,39 @@ def _mailbox_mistakes(
         if name not in applications
     ]
     return mistakes
+
+
+def _hve_mistakes(
+    accounts: tuple[SandboxHveAccount, ...], *, domains: tuple[str, ...], applications: set[str]
+) -> list[str]:
+    mistakes = _repeated("hve_accounts", [account.address.lower() for account in accounts])
+    accepted = {domain.lower() for domain in domains}
+    for account in accounts:
+        if (
+            not _ADDRESS.fullmatch(account.address)
+            or account.address.rpartition("@")[2].lower() not in accepted
+        ):
+            mistakes.append(f"hve_accounts: not a plain address of an accepted domain: {account.address}")
+        mistakes += [f"hve_accounts: {account.address} names an application that does not exist: {name}"
+                     for name in account.applications if name not in applications]  # fmt: skip
+    return mistakes
+
+
+def _acs_mistakes(resources: tuple[SandboxAcsResource, ...], *, applications: set[str]) -> list[str]:
+    mistakes = _repeated("acs_resources", [resource.name.lower() for resource in resources])
+    mistakes += [f"acs_resources: {resource.name} names an application that does not exist"
+                 for resource in resources if resource.application not in applications]  # fmt: skip
+    mistakes += [f"acs_resources: not a plain address: {sender}"
+                 for resource in resources for sender in resource.senders if not _ADDRESS.fullmatch(sender)]  # fmt: skip
+    return mistakes
+
+
+def _fits_connector(address: str) -> bool:
+    """Whether a connector takes it: IPv4 only, 256 addresses at most, no bits beside the network's."""
+    try:
+        return IPv4Network(address).prefixlen >= 24
+    except ValueError:
+        return False
 
 
 def _readable(certificate: str | None) -> bool:

@@ -7,7 +7,7 @@ request.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,12 +27,15 @@ _Limit = Annotated[int, Query(ge=1, le=1000)]
 _Text = Annotated[str | None, Query(max_length=1000)]
 
 
-def readback(tenant: Tenant, entra: Entra, *, ca_file: Path) -> FastAPI:
-    """Return the application."""
+def readback(
+    tenant: Tenant, entra: Entra, *, ca_file: Path, doors: Callable[[], dict[str, object]]
+) -> FastAPI:
+    """Return the application; `doors` says where the services are to be found."""
     app = FastAPI(title="Postroom sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(StarletteHTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     _add_messages(app, tenant)
+    _add_reports(app, tenant)
     _add_journals(app, tenant, entra)
     _add_switches(app, tenant, entra)
 
@@ -40,6 +43,10 @@ def readback(tenant: Tenant, entra: Entra, *, ca_file: Path) -> FastAPI:
     @app.get("/help")
     async def get_help() -> PlainTextResponse:
         return PlainTextResponse(HELP)
+
+    @app.get("/doors")
+    async def get_doors() -> JSONResponse:
+        return JSONResponse(doors())
 
     @app.get("/ca.pem")
     async def get_ca() -> Response:
@@ -79,17 +86,33 @@ def _add_messages(app: FastAPI, tenant: Tenant) -> None:
         octets = tenant.mailroom.content(name)
         if octets is None:
             raise HTTPException(404, "There is no such message, or it was forgotten.")
-        # Shown by a browser, a foreign message's HTML would run with this page's rights.
-        guard = {
-            "Content-Disposition": f"attachment; filename={name}.eml",
-            "X-Content-Type-Options": "nosniff",
-        }
-        return Response(octets, media_type="message/rfc822", headers=guard)
+        return _mail(name, octets)
 
     @app.delete("/messages")
     async def delete_messages() -> Response:
         tenant.mailroom.clear()
+        tenant.reports.clear()
         return Response(status_code=204)
+
+
+def _add_reports(app: FastAPI, tenant: Tenant) -> None:
+    @app.get("/reports")
+    async def list_reports(to: _Text = None, message_id: _Text = None, limit: _Limit = 100) -> JSONResponse:
+        newest_first = reversed(list(tenant.reports))
+        found = [
+            report.as_json()
+            for report in newest_first
+            if (to is None or to.lower() == report.to.lower())
+            and (message_id is None or message_id.strip("<>") == (report.message_id or "").strip("<>"))
+        ]
+        return _list(found[:limit])
+
+    @app.get("/reports/{name}/content")
+    async def get_report(name: str) -> Response:
+        octets = tenant.reports.content(name)
+        if octets is None:
+            raise HTTPException(404, "There is no such report, or it was forgotten.")
+        return _mail(name, octets)
 
 
 def _add_journals(app: FastAPI, tenant: Tenant, entra: Entra) -> None:
@@ -136,6 +159,12 @@ def _fits(taken: Taken, *, to: str | None, message_id: str | None, mailbox: str 
     if mailbox is not None and mailbox.lower() != taken.mailbox.lower():
         return False
     return message_id is None or message_id.strip("<>") == (taken.message_id or "").strip("<>")
+
+
+def _mail(name: str, octets: bytes) -> Response:
+    """Return a message; shown by a browser, its HTML would run with this page's rights."""
+    guard = {"Content-Disposition": f"attachment; filename={name}.eml", "X-Content-Type-Options": "nosniff"}
+    return Response(octets, media_type="message/rfc822", headers=guard)
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

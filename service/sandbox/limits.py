@@ -1,4 +1,4 @@
-"""What Microsoft counts for one mailbox, over rolling windows.
+"""What Microsoft counts, over rolling windows: for a mailbox, a stranger's address, a resource.
 
 30 messages a minute, 10,000 recipients in 24 hours, 3 connections, and the errors that, when they
 go on, close a mailbox for good mail too (Microsoft's pages "Improvements in the SMTP AUTH Client
@@ -82,3 +82,39 @@ class Meter:
     def crowded(self, session: object, *, limit: int) -> bool:
         """Say whether as many sessions as allowed logged in before this one and are still there."""
         return session in self.sessions and self.sessions.index(session) >= limit
+
+
+class Stranger:
+    """What is counted for an address that no connector knows."""
+
+    def __init__(self) -> None:
+        """Start an address that sent nothing yet."""
+        self._messages = Window(span=HOUR)
+        self._refused_until = 0.0
+
+    def refused(self, now: float) -> bool:
+        """Whether it sent too much."""
+        return now < self._refused_until
+
+    def count(self, *, now: float, limit: int | None, refused_for: float) -> None:
+        """Count a message; at the limit the address is refused for so many seconds."""
+        self._messages.add(1, now=now)
+        if limit is not None and self._messages.used(now) >= limit:
+            self._refused_until = now + refused_for
+
+
+class AcsMeter:
+    """What is counted for one resource of Azure Communication Services."""
+
+    def __init__(self) -> None:
+        """Start a resource that sent nothing yet."""
+        self._minute, self._hour = Window(span=MINUTE), Window(span=HOUR)
+
+    def full(self, now: float, *, per_minute: int, per_hour: int) -> bool:
+        """Whether one more message would be one too many."""
+        return self._minute.used(now) >= per_minute or self._hour.used(now) >= per_hour
+
+    def count(self, now: float) -> None:
+        """Count a message."""
+        self._minute.add(1, now=now)
+        self._hour.add(1, now=now)

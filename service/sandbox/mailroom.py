@@ -31,16 +31,19 @@ class Taken:
 
     id: str
     at: datetime  # when its last octet had come
-    door: str  # which service took it
-    mailbox: str  # whose login it came by
-    method: str  # login or xoauth2
+    door: str  # which service took it: submission, mx, hve or acs
+    mailbox: str  # whose login it came by; "" at the MX
+    method: str  # login, xoauth2; at the MX certificate, ip (the connector's kind) or anonymous
+    connector: str | None  # the MX's connector that matched
+    client_certificate: str | None  # subject of the one that the client proved to own
     session: str
     tls: str | None
     client: str
     hello: str
     reverse_path: str  # "" is the null reverse-path
     recipients: tuple[str, ...]
-    delivered_to: tuple[str, ...]  # without those who had it already
+    delivered_to: tuple[str, ...]  # without those who had it already, and without `returned`
+    returned: tuple[str, ...]  # for whom it came back after all; the sender has a report
     delivered_at: datetime  # later than `at` where the mailbox was above its pace
     duplicate_of: str | None
     message_id: str | None
@@ -72,6 +75,8 @@ class Carried:
     hello: str
     reverse_path: str
     recipients: tuple[str, ...]
+    connector: str | None = None
+    client_certificate: str | None = None
 
 
 class Mailroom:
@@ -107,15 +112,26 @@ class Mailroom:
         held = self._in_memory.get(name)
         return held if held is not None else (self._folder / name).read_bytes()
 
-    def take(self, octets: bytes, head: Head, *, carried: Carried, delay: float, sent_items: bool) -> Taken:
-        """Keep a message; `delay` is in seconds until it is delivered."""
+    def take(
+        self,
+        octets: bytes,
+        head: Head,
+        *,
+        carried: Carried,
+        delay: float,
+        sent_items: bool,
+        returned: tuple[str, ...] = (),
+    ) -> Taken:
+        """Keep a message; `delay` is in seconds until it is delivered to all but `returned`."""
         now = datetime.now(UTC)
         name = f"sbx_{uuid_utils.uuid7().hex}"
-        first, delivered_to = self._deliver(name, head, recipients=carried.recipients)
+        arriving = tuple(one for one in carried.recipients if one not in returned)
+        first, delivered_to = self._deliver(name, head, recipients=arriving)
         taken = Taken(
             id=name,
             at=now,
             delivered_to=delivered_to,
+            returned=returned,
             delivered_at=datetime.fromtimestamp(now.timestamp() + delay, UTC),
             duplicate_of=first,
             message_id=head.message_id,

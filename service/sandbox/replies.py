@@ -1,4 +1,4 @@
-"""The words of smtp.office365.com, as it writes them.
+"""The words of Microsoft's services, as they write them.
 
 Sources are Microsoft's pages on non-delivery reports and on SMTP AUTH client submission, its
 support articles, and transcripts that users published between 2022 and 2026. Where the wording
@@ -6,6 +6,9 @@ changed, `old` keeps the earlier one. `{names}` are filled in when the reply is 
 
 Microsoft ends a refusal with ` [host time session]` since 2023, before that with ` [host]`.
 The trailer is put on by the dialogue, not here.
+
+Microsoft publishes no words for some refusals of High Volume Email and of Azure Communication
+Services; those below that say "a guess" have only their number from a source, or not even that.
 """
 
 import string
@@ -20,6 +23,7 @@ class Reply:
     line: str
     old: str | None = None  # the wording before it changed
     blunder: bool = False  # the client broke the protocol; a few of these end the session
+    verbatim: bool = False  # said as it stands: nothing is filled in and no trailer follows
 
     @property
     def code(self) -> int:
@@ -33,6 +37,8 @@ class Reply:
 
     def worded(self, wording: Literal["new", "old"], **names: str) -> str:
         """Return the line in one of the wordings, its names filled in and safe on one line."""
+        if self.verbatim:
+            return self.line
         line = self.old if wording == "old" and self.old is not None else self.line
         return _one_line(string.Formatter().vformat(line, (), names))
 
@@ -63,6 +69,8 @@ COMMANDS = _say("214 This server supports the following commands: HELO EHLO STAR
 GOODBYE = _say("221 2.0.0 Service closing transmission channel")
 READY_FOR_TLS = _say("220 2.0.0 SMTP server ready")
 ACCEPTED = _say("250 2.0.0 OK {message_id} [Hostname={backend}]")
+QUEUED = _say("250 2.6.0 {message_id} [InternalId={internal_id}, Hostname={backend}] {size} bytes in 0.125, "
+              "{rate} KB/sec Queued mail for delivery")  # fmt: skip
 
 # Connecting, and losing patience
 NOT_AVAILABLE = _say("421 4.3.2 Service not available")
@@ -111,12 +119,42 @@ LOGIN_NEEDED_BECAUSE = _say("530 5.7.57 Client not authenticated to send mail. E
                             "530 5.7.57 SMTP; Client was not authenticated to send anonymous mail during MAIL "
                             "FROM. Error: {because}")  # fmt: skip
 
+# AUTH of High Volume Email
+ORGANIZATION_FORBIDS = _say(f"{_LOGIN_139}the organization configuration does not allow this authentication")
+NO_HVE_ACCOUNT = _say(
+    "535 5.2.240 Authentication unsuccessful, the account is no High Volume Email account"
+)  # a guess
+APPLICATION_NOT_ALLOWED = _say(
+    "550 5.7.240 The application is not allowed for this High Volume Email account"
+)
+_XOAUTH2 = "Invalid XOAUTH2 argument"
+XOAUTH2_NO_BASE64 = _say(f"501 5.5.121 {_XOAUTH2}")
+XOAUTH2_NO_USER = _say(f"501 5.5.122 {_XOAUTH2}, user is missing")
+XOAUTH2_EMPTY_USER = _say(f"501 5.5.123 {_XOAUTH2}, user is empty")
+XOAUTH2_NO_AUTH = _say(f"501 5.5.124 {_XOAUTH2}, auth is missing")
+XOAUTH2_NO_BEARER = _say(f"501 5.5.125 {_XOAUTH2}, Bearer is missing")
+XOAUTH2_NO_TOKEN = _say(f"501 5.5.126 {_XOAUTH2}, the token is missing")
+TOKEN_EXPIRES_SOON = _say("535 5.7.142 Authentication unsuccessful, the access token will expire soon")
+TOKEN_EXPIRED = _say("535 5.7.143 Authentication unsuccessful, the access token has expired")
+TOKEN_WITHOUT_ROLE = _say("535 5.7.144 Authentication unsuccessful, Invalid API permissions")
+
 # Envelope
 BAD_SENDER = _say("501 5.1.7 Invalid address")
 SENDER_NEEDS_UTF8 = _say("501 5.1.9 UTF-8 addresses not supported")
 BAD_RECIPIENT = _say("501 5.1.3 Invalid address")
 RECIPIENT_NEEDS_UTF8 = _say("501 5.1.8 UTF-8 addresses not supported")
 TOO_MANY_RECIPIENTS = _say("452 4.5.3 Too many recipients")
+NOT_THIS_SENDER = _say("550 5.7.60 SMTP; Client does not have permissions to send as this sender")
+HVE_OTHER_SENDER = _say(
+    "550 5.7.62 Client does not have permissions to send as this sender"
+)  # words: a guess
+HVE_OTHER_AUTHOR = _say(
+    "550 5.6.241 The From address is not the High Volume Email account's"
+)  # words: a guess
+HVE_EXTERNAL = _say("550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain")  # a guess
+HVE_NO_BILLING = _say(
+    "550 5.7.1 Access denied, the account has no valid billing policy ({billing})"
+)  # a guess
 TOO_LARGE = _say("552 5.3.4 Message size exceeds fixed maximum message size")
 
 # Content
@@ -126,6 +164,26 @@ BARE_LINE_FEEDS = _say("550 5.6.11 Invalid message content; message contains bar
 FROM_MISSING = _say("550 5.7.512 Access denied, message must be RFC 5322 section 3.6.2 compliant and include a "
                     "valid From address")  # fmt: skip
 SENDER_MISSING = _say("550 5.1.20 Multiple From addresses are not allowed without Sender address")
+
+# The tenant's MX
+STARTTLS_REQUIRED = _say("451 5.7.3 STARTTLS is required to send mail")
+WRONG_REGION = _say("451 4.4.62 Mail sent to the wrong Office 365 region. ATTR35")
+NO_SUBSCRIPTION = _say("550 4.4.4 Mail received as unauthenticated, incoming to a recipient domain configured in a "
+                       "hosted tenant which has no mail-enabled subscriptions. ATTR5")  # fmt: skip
+RELAY_DENIED = _say(
+    "550 5.7.64 TenantAttribution; Relay Access Denied", "550 5.7.64 Relay Access Denied ATTR36"
+)
+DIRECT_SEND_REJECTED = _say("550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization "
+                            "from unauthorized sources")  # fmt: skip
+BANNED_IP = _say("550 5.7.606 Access denied, banned sending IP [{client}]. To request removal from this list please "
+                 "visit https://sender.office.com/ and follow the directions. AS(1430)")  # fmt: skip
+OVER_VOLUME = _say("452 4.5.3 Too many recipients (AS780090)")
+BAD_CONNECTOR = _say("550 5.7.711 Access denied, bad inbound connector. AS(2204)")
+UNREGISTERED_DOMAIN = _say(
+    "550 5.7.750 Service unavailable. Client blocked from sending from unregistered domains"
+)
+EXCESSIVE_RATE = _say("450 4.5.127 Message rejected. Excessive message rate from sender. For more information see "
+                      "https://aka.ms/EXOSmtpErrors.")  # fmt: skip
 
 # Limits and permissions, told after the final dot
 _MORE_CONNECTIONS = "Visit https://aka.ms/concurrent_sending for more information."
@@ -191,9 +249,14 @@ RECIPIENT_BLOCKED = _say(
 DAILY_LIMIT = _say(
     "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients"
 )
-EXTERNAL_LIMIT = _say(
-    "550 5.7.233 Your message can't be sent because your tenant exceeded its daily limit for sending email to "
-    "external recipients (tenant external recipient rate limit)"
+_EXCEEDED = (
+    "exceeded its daily limit for sending email to external recipients (tenant external recipient rate limit)"
+)
+EXTERNAL_LIMIT = _say(f"550 5.7.233 Your message can't be sent because your tenant {_EXCEEDED}")
+EXTERNAL_LIMIT_TRIAL = _say(f"550 5.7.232 Your message can't be sent because your trial tenant {_EXCEEDED}")
+ONMICROSOFT_LIMIT = _say(
+    "550 5.7.236 Your message can't be sent because you've exceeded the daily limit for sending email to external "
+    "recipients from your tenant's onmicrosoft.com domains"
 )
 POLICY_REJECTED = _say(
     "550 5.7.1 TRANSPORT.RULES.RejectMessage; the message was rejected by organization policy"
@@ -202,3 +265,24 @@ OUTBOUND_SPAM = _say(
     f"554 5.2.0 {_SUBMISSION}OutboundSpamException; {_PERMANENT} WASCL UserAction verdict is not None. Actual "
     "verdict is Suspend, ShowTierUpgrade. [Hostname={backend}]"
 )
+LOW_REPUTATION = _say("550 5.7.708 Access denied, traffic not accepted from this IP")
+DMARC_FAILED = _say(
+    "550 5.7.509 Access denied, sending domain [{domain}] does not pass DMARC verification and has a DMARC policy of "
+    "reject"
+)
+SPF_FAILED = _say("550 5.7.23 The message was rejected because of Sender Policy Framework violation")
+MAIL_LOOP = _say("554 5.4.6 Hop count exceeded - possible mail loop")
+INVALID_LICENSE = _say(f"550 5.2.253 {_THROTTLED} invalid license errors")
+
+# Only in reports, after the 250
+RETURNED_FULL = _say("554 5.2.2 mailbox full; STOREDRV.Deliver; the mailbox of the recipient is full")
+RETURNED_EXPIRED = _say("550 5.4.300 Message expired -> 421 4.4.7 Queue expired; message expired")
+RETURNED_RESTRICTED = _say(
+    "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; Delivery restriction check "
+    "failed because the sender was not authenticated when sending to this group"
+)
+RETURNED_BUSY = _say(
+    "550 5.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour"
+)
+RETURNED_DANE = _say("550 5.7.323 tlsa-invalid: The domain failed DANE validation")
+RETURNED_REFUSED = _say("550 5.0.350 Remote server returned an error -> 550 no such user here")

@@ -1,8 +1,8 @@
 """The sandbox as a whole: its listeners, and how they start and end.
 
-Three listeners share one tenant and one event loop: submission (SMTP with STARTTLS), the token
-endpoint (HTTPS) and the read-back (HTTP). A further service of Microsoft's is one more door in
-`_doors`. One state folder belongs to one sandbox at a time: a lock that the operating system drops
+All listeners share one tenant and one event loop: four doors of SMTP (submission, the tenant's MX,
+High Volume Email, Azure Communication Services), the token endpoint (HTTPS) and the read-back (HTTP).
+One state folder belongs to one sandbox at a time: a lock that the operating system drops
 with the process keeps a second one out.
 """
 
@@ -11,22 +11,26 @@ import contextlib
 import fcntl
 import os
 import socket
-import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import structlog
 import uvicorn
+from cryptography import x509
 from fastapi import FastAPI
 
-from service.sandbox import certificates
+from service.sandbox import certificates, tls
 from service.sandbox.certificates import Certificates
+from service.sandbox.communication_services import CommunicationServices
 from service.sandbox.config import SandboxConfig, Switches
 from service.sandbox.door import Door
+from service.sandbox.high_volume import HighVolume
 from service.sandbox.http import readback
 from service.sandbox.mailroom import Taken
+from service.sandbox.mx import Mx
+from service.sandbox.reports import Report
 from service.sandbox.smtp import Dialogue
 from service.sandbox.submission import Submission
 from service.sandbox.tenant import Tenant
@@ -55,8 +59,11 @@ class Sandbox:
         self._tenant: Tenant | None = None
         self._entra: Entra | None = None
         self._wires: set[Wire] = set()
-        self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._web: list[tuple[uvicorn.Server, socket.socket, asyncio.Task[None]]] = []
         self.submission_port = config.submission_port
+        self.mx_port = config.mx_port
+        self.hve_port = config.hve_port
+        self.acs_port = config.acs_port
         self.http_port = config.http_port
         self.https_port = config.https_port
 
@@ -64,19 +71,27 @@ class Sandbox:
         """Take the state folder, make what certificates are missing, and listen."""
         async with contextlib.AsyncExitStack() as opening:
             opening.enter_context(_sole_user_of(self._config.state))
-            certs = certificates.prepare(self._config.state, names=self._names())
+            certs = certificates.prepare(
+                self._config.state,
+                names=self._names(),
+                client=f"relay.{self._config.accepted_domains[0].lower()}",
+            )
             self._tenant = tenant = Tenant(self._config)
             self._entra = entra = Entra(tenant, key=certs.token_key)
-            self.submission_port = await self._listen(
-                opening, Submission(tenant, entra), port=self._config.submission_port, certs=certs
-            )
+            await self._open_doors(opening, tenant, entra, certs)
             opening.push_async_callback(self._stop_web)
             self.https_port = self._serve(entra.app(), port=self._config.https_port, certs=certs)
-            pages = readback(tenant, entra, ca_file=certs.ca_file)
+            pages = readback(tenant, entra, ca_file=certs.ca_file, doors=self._doors)
             self.http_port = self._serve(pages, port=self._config.http_port, certs=None)
             self._resources = opening.pop_all()
         _log.info(
-            "sandbox.started", submission=self.submission_port, http=self.http_port, https=self.https_port
+            "sandbox.started",
+            submission=self.submission_port,
+            mx=self.mx_port,
+            hve=self.hve_port,
+            acs=self.acs_port,
+            http=self.http_port,
+            https=self.https_port,
         )
         return self
 
@@ -92,6 +107,16 @@ class Sandbox:
         return self._config.state / "ca.pem"
 
     @property
+    def client_certificate(self) -> Path:
+        """A certificate for relay through the MX, with its whole chain."""
+        return self._config.state / "client.pem"
+
+    @property
+    def client_key(self) -> Path:
+        """The key of `client_certificate`."""
+        return self._config.state / "client.key"
+
+    @property
     def authority(self) -> str:
         """The token endpoint's base URL, without the tenant."""
         return f"https://localhost:{self.https_port}"
@@ -102,6 +127,11 @@ class Sandbox:
         return tuple(self._open_tenant.mailroom)
 
     @property
+    def reports(self) -> tuple[Report, ...]:
+        """The non-delivery reports that it wrote, the oldest first."""
+        return tuple(self._open_tenant.reports)
+
+    @property
     def switches(self) -> Switches:
         """How the switches stand."""
         return self._open_tenant.switches
@@ -110,8 +140,10 @@ class Sandbox:
         """Change switches, as `PUT /switches` does. Raises BadSandbox."""
         self._open_tenant.switch(changes)
 
-    def content(self, taken: Taken) -> bytes | None:
-        """Return the octets of a message as they came; None once it is forgotten."""
+    def content(self, taken: Taken | Report) -> bytes | None:
+        """Return the octets of a message as they came, or of a report; None once it is forgotten."""
+        if isinstance(taken, Report):
+            return self._open_tenant.reports.content(taken.id)
         return self._open_tenant.mailroom.content(taken.id)
 
     @property
@@ -120,31 +152,63 @@ class Sandbox:
             raise RuntimeError("the sandbox is not open yet")
         return self._tenant
 
+    def _doors(self) -> dict[str, object]:
+        """Where to find what, for `GET /doors`."""
+        config = self._config
+        mx = certificates.mx_name(config.accepted_domains[0])
+        return {
+            "submission": {"name": "smtp.office365.com", "host": config.host, "port": self.submission_port},
+            "mx": {"name": mx, "host": config.host, "port": self.mx_port},
+            "hve": {"name": "smtp.hve.mx.microsoft", "host": config.host, "port": self.hve_port},
+            "acs": {"name": "smtp.azurecomm.net", "host": config.host, "port": self.acs_port},
+            "tokens": {"authority": f"{self.authority}/{config.tenant_id}"},
+            "ca_file": str(self.ca_file.absolute()),
+            "client_certificate": str(self.client_certificate.absolute()),
+            "client_key": str(self.client_key.absolute()),
+        }
+
     def _names(self) -> list[str]:
         bound = [] if self._config.host in {"", "0.0.0.0", "::"} else [self._config.host]
         return [*bound, *self._config.names, *map(certificates.mx_name, self._config.accepted_domains)]
 
+    async def _open_doors(
+        self, opening: contextlib.AsyncExitStack, tenant: Tenant, entra: Entra, certs: Certificates
+    ) -> None:
+        config = self._config
+        plain = tls.plain(certs.certificate_file, certs.key_file)
+        asking = tls.asking(certs.certificate_file, certs.key_file)
+        mx = Mx(tenant, trusted=_authorities((certs.ca_file, *config.client_cas)))
+        self.submission_port = await self._listen(
+            opening, Submission(tenant, entra), port=config.submission_port, secure=plain
+        )
+        self.mx_port = await self._listen(opening, mx, port=config.mx_port, secure=asking)
+        self.hve_port = await self._listen(
+            opening, HighVolume(tenant, entra), port=config.hve_port, secure=plain
+        )
+        self.acs_port = await self._listen(
+            opening, CommunicationServices(tenant), port=config.acs_port, secure=plain
+        )
+
     async def _listen(
-        self, opening: contextlib.AsyncExitStack, door: Door, *, port: int, certs: Certificates
+        self, opening: contextlib.AsyncExitStack, door: Door, *, port: int, secure: tls.Maker
     ) -> int:
         """Open one SMTP door and return its port."""
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        tls.load_cert_chain(certs.certificate_file, certs.key_file)
 
         async def serve(wire: Wire) -> None:
             self._wires.add(wire)
             try:
-                await Dialogue(wire, tenant=self._open_tenant, door=door, tls=tls).run()
+                await Dialogue(wire, tenant=self._open_tenant, door=door, tls=secure).run()
             finally:
                 self._wires.discard(wire)
 
         line = _bind(self._config.host, port)
+        # Not serving yet, so that nothing waits here and a cancelled start leaves no open socket.
         server = await asyncio.get_running_loop().create_server(
-            lambda: Wire(serve), sock=line, backlog=_BACKLOG
+            lambda: Wire(serve), sock=line, backlog=_BACKLOG, start_serving=False
         )
         opening.push_async_callback(self._hang_up)
         opening.callback(server.close)
+        await server.start_serving()
         return _port_of(line)
 
     async def _hang_up(self) -> None:
@@ -170,14 +234,16 @@ class Sandbox:
             )
         )
         line = _bind(self._config.host, port)
-        self._web.append((server, asyncio.create_task(server.serve(sockets=[line]))))
+        self._web.append((server, line, asyncio.create_task(server.serve(sockets=[line]))))
         return _port_of(line)
 
     async def _stop_web(self) -> None:
-        for server, _ in self._web:
+        for server, _, _ in self._web:
             server.should_exit = True
         if self._web:
-            await asyncio.wait([task for _, task in self._web])
+            await asyncio.wait([task for _, _, task in self._web])
+        for _, line, _ in self._web:
+            line.close()  # uvicorn leaves it open where it was stopped before it had begun
         self._web.clear()
 
 
@@ -209,6 +275,10 @@ def _sole_user_of(state: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _authorities(files: Iterable[Path]) -> list[x509.Certificate]:
+    return [one for file in files for one in x509.load_pem_x509_certificates(file.read_bytes())]
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -5,7 +5,7 @@ stands in behaviours.py; here the two are put together:
 
 1. greet, unless the service is down or full;
 2. read a command, answer it, and so on; too many blunders or failed logins end the session;
-3. at RCPT, DATA, in the content and after the dot, first the door's rules, then the behaviour;
+3. at each step first the reply that the switches stage, then the door's rules, then the behaviour;
 4. a message is written down before it is answered.
 
 A session ends by `_Over` (we close, with or without a last word) or by `Gone` (the client left).
@@ -16,7 +16,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -25,11 +24,13 @@ import structlog
 
 from service.sandbox import grammar, replies
 from service.sandbox.behaviours import Act, Behaviour, When, behaviour_of
+from service.sandbox.config import Moment
 from service.sandbox.content import Intake, read_head
 from service.sandbox.door import Door, Login, Session, Transaction
 from service.sandbox.mailroom import Taken
 from service.sandbox.replies import Reply
 from service.sandbox.tenant import Tenant
+from service.sandbox.tls import Maker
 from service.sandbox.wire import Gone, TooLong, Wire
 
 _AUTH_LIMIT = 12_288  # octets (RFC 4954 §4)
@@ -53,13 +54,13 @@ class _Over(Exception):
 class Dialogue:
     """One session with one client."""
 
-    def __init__(self, wire: Wire, *, tenant: Tenant, door: Door, tls: ssl.SSLContext) -> None:
-        """`door` has the service's rules, `tls` its certificate."""
+    def __init__(self, wire: Wire, *, tenant: Tenant, door: Door, tls: Maker) -> None:
+        """`door` has the service's rules, `tls` makes a connection with its certificate."""
         self._wire = wire
         self._tenant = tenant
         self._door = door
         self._tls = tls
-        self._session = Session(client=wire.client)
+        self._session = Session(client=door.address_of(wire.client), zone=door.zone, inside=door.inside)
         self._transaction: Transaction | None = None
         self._blunders = 0
         self._failed_logins = 0
@@ -98,6 +99,8 @@ class Dialogue:
             raise _Over(replies.NOT_AVAILABLE)
         if self._tenant.sessions > self._tenant.config.max_sessions:
             raise _Over(replies.TOO_MANY_SESSIONS)
+        if staged := self._staged("connect"):
+            raise _Over(staged)
         words = (
             f"220 {self._session.front_end} Microsoft ESMTP MAIL Service ready at {format_datetime(_now())}"
         )
@@ -117,6 +120,8 @@ class Dialogue:
     # Hello and TLS
 
     async def _ehlo(self, argument: str) -> Reply | None:
+        if staged := self._staged("ehlo"):
+            return staged
         self._meet(argument)
         first = f"{self._session.front_end} Hello [{self._session.client}]"
         lines = (first, *self._door.extensions(self._session))
@@ -141,10 +146,14 @@ class Dialogue:
             return replies.UNRECOGNIZED
         if self._tenant.switches.starttls == "refused":
             return replies.TLS_RATE
+        if staged := self._staged("starttls"):
+            return staged
         await self._answer(replies.READY_FOR_TLS)
-        await self._wire.upgrade(self._tls)
-        self._session.tls = self._wire.tls
+        tls = self._tls()
+        await self._wire.upgrade(tls)
+        self._session.tls, self._session.shown = tls.version, tls.shown
         self._session.hello = None  # RFC 3207 §4.2: both forget what they knew
+        self._door.secured(self._session)
         self._close_transaction(final=None)
         return None
 
@@ -153,10 +162,14 @@ class Dialogue:
     async def _auth(self, argument: str) -> Reply | None:
         if self._session.hello is None:
             return replies.HELLO_FIRST
+        if not self._door.takes_logins:
+            return replies.UNRECOGNIZED
         if not self._session.tls:
             return replies.STARTTLS_FIRST
         if self._session.login or self._transaction:
             return replies.BAD_SEQUENCE
+        if staged := self._staged("auth"):
+            return await self._login_failed(staged)
         mechanism, _, initial = argument.partition(" ")
         if mechanism.upper() not in self._door.mechanisms(self._session):
             return replies.UNKNOWN_MECHANISM
@@ -188,7 +201,7 @@ class Dialogue:
     async def _with_token(self, initial: str) -> Login | Reply:
         blob = grammar.decode_base64(initial) if initial else await self._ask("")
         parts = grammar.read_xoauth2(blob) if blob is not None else None
-        outcome = self._door.login_with_token(*parts) if parts else replies.LOGIN_FAILED
+        outcome = self._door.login_with_token(*parts) if parts else self._door.malformed_token(blob)
         if isinstance(outcome, Reply) and self._tenant.switches.gmail_mode:
             # Gmail tells the error as JSON and waits for an empty line before it says 535.
             error = {"status": "400", "schemes": "Bearer", "scope": "https://outlook.office365.com/.default"}
@@ -208,6 +221,8 @@ class Dialogue:
             return replies.HELLO_FIRST
         if self._transaction is not None:
             return replies.SENDER_ALREADY
+        if staged := self._staged("mail"):
+            return staged
         path = grammar.read_path(argument, keyword="FROM", known=_MAIL_OPTIONS)
         grammar.check_mail_options(path.options, size_limit=self._door.size)
         if path.text and not path.is_address:
@@ -240,6 +255,9 @@ class Dialogue:
         return None
 
     async def _decide_recipient(self, transaction: Transaction, path: grammar.Path) -> Reply:
+        staged = self._staged("rcpt")
+        if staged is not None and not staged.positive:
+            return staged
         recipient = path.text if path.is_address else None
         if recipient is not None and not recipient.isascii() and not transaction.smtputf8:
             return replies.RECIPIENT_NEEDS_UTF8
@@ -249,8 +267,8 @@ class Dialogue:
         if behaviour is not None and behaviour.when is When.RCPT:
             thing = (transaction.reverse_path.lower(), path.text.lower())
             if self._tenant.tries.happens(behaviour, thing):
-                return await self._stage(behaviour) or replies.RECIPIENT_OK
-        return replies.RECIPIENT_OK
+                return await self._stage(behaviour) or staged or replies.RECIPIENT_OK
+        return staged or replies.RECIPIENT_OK
 
     async def _rset(self, argument: str) -> Reply | None:
         self._close_transaction(final=None)
@@ -267,6 +285,9 @@ class Dialogue:
             return replies.INVALID_ARGUMENTS
         if transaction.binary or transaction.chunks is not None:
             return replies.BAD_SEQUENCE
+        if staged := self._staged("data"):
+            self._close_transaction(final=staged)
+            return staged
         if behaviour := self._due(When.DATA, transaction):
             refusal = await self._stage(behaviour)
             if refusal is not None:
@@ -320,7 +341,10 @@ class Dialogue:
     async def _finish(self, transaction: Transaction, octets: bytes, *, size: int) -> None:
         """Decide on a message whose last octet has come, and answer."""
         head = read_head(octets)
-        refusal = self._door.refuse_message(self._session, transaction, head=head, size=size)
+        staged = self._staged("dot")
+        refusal = staged if staged is not None and not staged.positive else None
+        if refusal is None:
+            refusal = self._door.refuse_message(self._session, transaction, head=head, size=size)
         thing = head.message_id or hashlib.sha256(octets).hexdigest()
         behaviour = self._due(When.DOT, transaction, thing=thing) if refusal is None else None
         if behaviour is not None and behaviour.refuses:
@@ -333,12 +357,17 @@ class Dialogue:
             await self._answer(refusal, **names)
             return
         taken = self._door.take(self._session, transaction, head=head, octets=octets)
-        await self._acknowledge(taken, behaviour)
+        await self._acknowledge(taken, behaviour, staged=staged)
 
-    async def _acknowledge(self, taken: Taken, behaviour: Behaviour | None) -> None:
+    async def _acknowledge(self, taken: Taken, behaviour: Behaviour | None, *, staged: Reply | None) -> None:
         """Answer for a message that is written down, or do with the answer what was asked for."""
-        reply = self._door.accepted(self._session, taken)
-        names = {"message_id": taken.message_id or f"<{taken.id}@{self._session.back_end}>"}
+        reply = staged or self._door.accepted(self._session, taken)
+        names = {
+            "message_id": taken.message_id or f"<{taken.id}@{self._session.back_end}>",
+            "internal_id": str(int(taken.sha256[:11], 16)),
+            "size": str(taken.size),
+            "rate": f"{taken.size / 1024 / 0.125:.3f}",  # of the eighth of a second that the reply names
+        }
         if behaviour is not None and behaviour.takes:
             self._close_transaction(final=None, size=taken.size, taken=taken)
             await self._stage(behaviour)
@@ -350,7 +379,10 @@ class Dialogue:
         if behaviour is not None and behaviour.act is Act.FAREWELL:
             raise _Over(replies.NOT_AVAILABLE)
 
-    # Behaviours
+    # Staged replies and behaviours
+
+    def _staged(self, at: Moment) -> Reply | None:
+        return self._tenant.staged(at, self._door.name)
 
     def _due(self, when: When, transaction: Transaction, *, thing: str | None = None) -> Behaviour | None:
         """Return what happens to the message now: the first recipient that asks for something decides."""
@@ -460,11 +492,12 @@ class Dialogue:
         switches, session = self._tenant.switches, self._session
         known = {
             "client": session.client, "backend": session.back_end, "because": session.login_refusal or "",
-            "login": session.login.mailbox.address if session.login else "",
-            "recipient": "", "sender": "", "message_id": "", "octets": "",
+            "login": session.login.account if session.login else "",
+            "billing": switches.hve_billing, "recipient": "", "sender": "", "domain": "", "message_id": "",
+            "octets": "",
         }  # fmt: skip
         line = reply.worded(switches.wording, **(known | names))
-        if reply.positive or not switches.trailer:
+        if reply.positive or reply.verbatim or not switches.trailer:
             return line
         if switches.wording == "old":
             return f"{line} [{session.front_end_inside}]"
@@ -483,12 +516,13 @@ class Dialogue:
         transaction, self._transaction = self._transaction, None
         if transaction is None:
             return
-        login = self._session.login
+        login, certificate = self._session.login, self._session.certificate
         self._tenant.transactions.note(
             object="transaction",
             door=self._door.name,
             session=self._session.id,
-            mailbox=login.mailbox.address if login else None,
+            mailbox=login.account if login else None,
+            client_certificate=certificate.subject if certificate else None,
             reverse_path=transaction.reverse_path,
             recipients=transaction.answers,
             final=self._worded(final, **(names or {})) if final else None,

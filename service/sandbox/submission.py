@@ -10,40 +10,30 @@ The true reason for a refused login, which Microsoft keeps to itself and shows t
 in Entra's sign-in log, is in `GET /logins`.
 """
 
-import hmac
-
 from service.sandbox import replies
 from service.sandbox.config import SandboxMailbox
-from service.sandbox.content import HEADER_LIMIT, Head
-from service.sandbox.door import Login, Session, Transaction
+from service.sandbox.content import Head
+from service.sandbox.door import Door, Login, Session, Transaction, malformed, same
 from service.sandbox.limits import Meter
-from service.sandbox.mailroom import Carried, Taken
+from service.sandbox.mailroom import Taken
 from service.sandbox.replies import Reply
 from service.sandbox.tenant import Tenant
 from service.sandbox.tokens import BadToken, Entra
 
-SIZE = 157_286_400  # octets; announced to everyone, whatever the mailbox may send
+_SEND_AS_APP = "SMTP.SendAsApp"
 
 
-class Submission:
+class Submission(Door):
     """The door for mailboxes that log in."""
 
     name = "submission"
-    size = SIZE
+    takes_logins = True
+    counts_external = True
 
     def __init__(self, tenant: Tenant, entra: Entra) -> None:
         """`entra` says which tokens are good."""
-        self._tenant = tenant
+        super().__init__(tenant)
         self._entra = entra
-
-    def extensions(self, session: Session) -> tuple[str, ...]:
-        """Return the list of smtp.office365.com: AUTH takes STARTTLS's place once TLS stands."""
-        login = ("AUTH " + " ".join(self.mechanisms(session)),) if session.tls else ()
-        starttls = () if session.tls or self._tenant.switches.starttls == "absent" else ("STARTTLS",)
-        return (
-            f"SIZE {SIZE}", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", *starttls, *login,
-            "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8",
-        )  # fmt: skip
 
     def mechanisms(self, session: Session) -> tuple[str, ...]:
         """Return the two that Microsoft takes; PLAIN is not among them."""
@@ -61,7 +51,7 @@ class Submission:
         mailbox = self._tenant.mailbox(username)
         if mailbox is None:
             return self._refuse_login(username, "login", replies.LOGIN_FAILED, "there is no such mailbox")
-        if mailbox.password is None or not _same(mailbox.password, password):
+        if mailbox.password is None or not same(mailbox.password, password):
             return self._refuse_login(username, "login", replies.LOGIN_FAILED, "wrong password")
         if switches.security_defaults:
             return self._refuse_login(username, "login", replies.SECURITY_DEFAULTS, "security_defaults is on")
@@ -74,13 +64,14 @@ class Submission:
     def login_with_token(self, username: str, token: str) -> Login | Reply:
         """Decide on XOAUTH2: the token must be Exchange's, with the role, of an app with access."""
         try:
-            client_id = self._entra.application_of(token)
+            shown = self._entra.read(token)
+            shown.demand(_SEND_AS_APP)
         except BadToken as exc:
             return self._refuse_login(username, "xoauth2", replies.LOGIN_FAILED, exc.reason)
         mailbox = self._tenant.mailbox(username)
         if mailbox is None:
             return self._refuse_login(username, "xoauth2", replies.LOGIN_FAILED, "there is no such mailbox")
-        if client_id not in mailbox.applications:
+        if shown.client_id not in mailbox.applications:
             reason = "the application has no permission on the mailbox (Add-MailboxPermission)"
             return self._refuse_login(username, "xoauth2", replies.LOGIN_FAILED, reason)
         return self._admit(mailbox, "xoauth2")
@@ -95,7 +86,7 @@ class Submission:
             reason = "smtp_auth_org is off"
             return self._refuse_login(mailbox.address, method, replies.SMTP_AUTH_OFF_TENANT, reason)
         self._tenant.logins.note(mailbox=mailbox.address, method=method, succeeded=True, reason=None)
-        return Login(mailbox=mailbox, method=method)
+        return Login(account=mailbox.address, method=method, mailbox=mailbox)
 
     def _refuse_login(self, username: str, method: str, reply: Reply, reason: str) -> Reply:
         self._tenant.logins.note(mailbox=username[:254], method=method, succeeded=False, reason=reason)
@@ -112,14 +103,6 @@ class Submission:
 
     # Envelope
 
-    def refuse_sender(self, session: Session, reverse_path: str) -> Reply | None:
-        """Demand a login, and tell again why the last one failed."""
-        if not session.tls:
-            return replies.STARTTLS_FIRST
-        if session.login is None:
-            return replies.LOGIN_NEEDED_BECAUSE if session.login_refusal else replies.LOGIN_NEEDED
-        return None
-
     def refuse_recipient(
         self, session: Session, transaction: Transaction, *, recipient: str | None
     ) -> Reply | None:
@@ -135,7 +118,7 @@ class Submission:
 
     def content_limit(self, session: Session) -> int:
         """Return what the mailbox may send, and one octet more to see that it was too much."""
-        return min(SIZE, self._mailbox(session).max_send_octets) + 1
+        return min(self.size, self._mailbox(session).max_send_octets) + 1
 
     def refuse_message(
         self, session: Session, transaction: Transaction, *, head: Head, size: int
@@ -143,7 +126,7 @@ class Submission:
         """Look at the mailbox first, then at the message."""
         mailbox, meter = self._mailbox(session), self._meter(session)
         closed = meter.closed_for(self._tenant.now())
-        if size > SIZE:
+        if size > self.size:
             return replies.TOO_LARGE
         if size > mailbox.max_send_octets:
             return replies.SEND_SIZE
@@ -151,7 +134,7 @@ class Submission:
             return replies.CONCURRENT
         if closed is not None:
             return replies.SENDER_THROTTLED[closed]
-        if refusal := _malformed(head, binary=transaction.binary):
+        if refusal := malformed(head, binary=transaction.binary):
             return refusal
         if self._denied_sender(session, transaction, head=head) is not None:
             self._error(session, "send as denied")
@@ -166,9 +149,9 @@ class Submission:
 
     def names_in_refusal(self, session: Session, transaction: Transaction, *, head: Head) -> dict[str, str]:
         """Name the sender that is not allowed, or the author where all are."""
+        names = super().names_in_refusal(session, transaction, head=head)
         denied = self._denied_sender(session, transaction, head=head)
-        author = head.authors[0] if head.authors else transaction.reverse_path
-        return {"sender": denied or author, "recipient": transaction.recipients[0]}
+        return names | {"sender": denied} if denied else names
 
     def _denied_sender(self, session: Session, transaction: Transaction, *, head: Head) -> str | None:
         """Return the first sender that the mailbox may not use: reverse-path, From or Sender."""
@@ -184,7 +167,7 @@ class Submission:
             return replies.QUOTA_EXCEEDED
         if switches.throttle_mode == "refuse" and self._delay(meter) > 0:
             return replies.RATE_EXCEEDED
-        return None
+        return super().refuse_by_limit(session, transaction)
 
     def take(self, session: Session, transaction: Transaction, *, head: Head, octets: bytes) -> Taken:
         """Count recipients, message and Sent Items, and keep the message."""
@@ -194,27 +177,9 @@ class Submission:
         meter.recipients.add(len(transaction.recipients), now=now)
         if mailbox.sent_items:
             meter.sent_items_octets += len(octets)
-        return self._tenant.mailroom.take(
-            octets,
-            head,
-            carried=Carried(
-                door=self.name,
-                mailbox=mailbox.address,
-                method=session.login.method if session.login else "",
-                session=session.id,
-                tls=session.tls,
-                client=session.client,
-                hello=session.hello or "",
-                reverse_path=transaction.reverse_path,
-                recipients=tuple(transaction.recipients),
-            ),
-            delay=delay,
-            sent_items=mailbox.sent_items,
+        return self._keep(
+            session, transaction, head=head, octets=octets, delay=delay, sent_items=mailbox.sent_items
         )
-
-    def accepted(self, session: Session, taken: Taken) -> Reply:
-        """Return the yes of a mailbox, which repeats the Message-ID."""
-        return replies.ACCEPTED
 
     def _delay(self, meter: Meter) -> float:
         now = self._tenant.now()
@@ -234,21 +199,6 @@ class Submission:
 
     @staticmethod
     def _mailbox(session: Session) -> SandboxMailbox:
-        assert session.login is not None, "the dialogue lets nobody past MAIL without a login"
-        return session.login.mailbox
-
-
-def _malformed(head: Head, *, binary: bool) -> Reply | None:
-    if head.size > HEADER_LIMIT:
-        return replies.HEADER_TOO_LARGE
-    if head.bare_line_feeds and not binary:
-        return replies.BARE_LINE_FEEDS
-    if not head.authors:
-        return replies.FROM_MISSING
-    if (len(head.authors) > 1 or head.from_fields > 1) and head.sender is None:
-        return replies.SENDER_MISSING
-    return None
-
-
-def _same(expected: str, given: str) -> bool:
-    return hmac.compare_digest(expected.encode("utf-8", "replace"), given.encode("utf-8", "replace"))
+        mailbox = session.login.mailbox if session.login is not None else None
+        assert mailbox is not None, "nobody comes past MAIL without a login, and each is a mailbox's here"
+        return mailbox

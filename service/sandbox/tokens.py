@@ -5,7 +5,7 @@ Enough of `login.microsoftonline.com` for msal with `authority=https://localhost
 certificate (RFC 7523). Errors are Entra's: its JSON, its AADSTS numbers and the text of its page
 "Microsoft Entra authentication and authorization error codes".
 
-A token without the role SMTP.SendAsApp, or for another resource, is issued like any other; it is
+A token without the role that a service wants (SMTP.SendAsApp, Mail.Send), or for another resource, is issued like any other; it is
 Exchange that refuses it. Expiry is looked at when a session logs in, not later.
 """
 
@@ -16,6 +16,7 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -44,7 +45,6 @@ _RESOURCES = (
 )
 #: What PyJWT raises for what is no token; deep JSON in one reaches the interpreter's limit.
 _NO_TOKEN = (jwt.PyJWTError, ValueError, RecursionError)
-_SEND_AS_APP = "SMTP.SendAsApp"
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _BODY_LIMIT = 64 * 1024
 
@@ -65,10 +65,25 @@ _CREDENTIAL_WRONG = (
 class BadToken(Exception):
     """Exchange does not take this token; `reason` says why."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, expired: bool = False) -> None:
         """`reason` is for the sandbox's sign-in log."""
         super().__init__(reason)
         self.reason = reason
+        self.expired = expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What Exchange reads in an access token of this tenant."""
+
+    client_id: str
+    roles: tuple[str, ...]
+    expires_in: float  # seconds
+
+    def demand(self, role: str) -> None:
+        """Raise BadToken where the application lacks a role."""
+        if role not in self.roles:
+            raise BadToken(f"the token lacks the role {role}")
 
 
 class _Refused(Exception):
@@ -99,8 +114,8 @@ class Entra:
 
     # What Exchange asks
 
-    def application_of(self, token: str) -> str:
-        """Return the client id of a token that opens Exchange's SMTP. Raises BadToken."""
+    def read(self, token: str) -> Token:
+        """Read a token for Exchange Online. Raises BadToken."""
         try:
             claims = jwt.decode(
                 token,
@@ -110,16 +125,18 @@ class Entra:
                 options={"require": ["exp", "aud", "tid", "appid"]},
             )
         except jwt.ExpiredSignatureError:
-            raise BadToken("the token has expired") from None
+            raise BadToken("the token has expired", expired=True) from None
         except jwt.InvalidAudienceError:
             raise BadToken("the token is for another resource than Exchange Online") from None
         except _NO_TOKEN:
             raise BadToken("the token is not one of this tenant's") from None
         if claims.get("sandbox_generation") != self._generation:
             raise BadToken("the token was revoked")
-        if _SEND_AS_APP not in claims.get("roles", []):
-            raise BadToken(f"the token lacks the role {_SEND_AS_APP}")
-        return str(claims["appid"])
+        return Token(
+            client_id=str(claims["appid"]),
+            roles=tuple(claims.get("roles", ())),
+            expires_in=claims["exp"] - time.time(),
+        )
 
     def revoke_all(self) -> None:
         """Let Exchange refuse every token issued so far."""

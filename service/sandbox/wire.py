@@ -2,7 +2,8 @@
 
 An asyncio protocol of our own instead of streams, because the accidents that the sandbox stages
 need the transport itself: a reset, a close without a word, a silence that notices when the client
-leaves. It works on asyncio's loop and on uvloop.
+leaves. TLS is put over the octets here (tls.py) and not by asyncio, because the MX looks into the
+handshake. It works on asyncio's loop and on uvloop.
 
 What the client sent in clear text behind STARTTLS is thrown away (RFC 3207 §4.2). Reading stops
 while a quarter of a megabyte waits to be looked at; writing waits for the client to read.
@@ -15,6 +16,8 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import cast
+
+from service.sandbox.tls import Tls
 
 _READ_AHEAD = 256 * 1024  # octets that may wait unread
 _HANDSHAKE_SECONDS = 30.0
@@ -41,7 +44,7 @@ class Wire(asyncio.Protocol):
         self._writable.set()
         self._task: asyncio.Future[None] | None = None
         self.left = False  # the client is gone; what it sent before can still be read
-        self.tls: str | None = None  # version, such as TLSv1.3
+        self.tls: Tls | None = None
 
     # What asyncio calls
 
@@ -52,7 +55,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, and stop reading while too much of it waits."""
-        self._buffer += data
+        self._buffer += data if self.tls is None else self._opened(data, self.tls)
         if len(self._buffer) > _READ_AHEAD and self._transport is not None:
             self._transport.pause_reading()
         self._changed.set()
@@ -112,27 +115,23 @@ class Wire(asyncio.Protocol):
         """Write, and wait while the client is slow to read. Raises Gone."""
         if self.left or self._open_transport.is_closing():
             raise Gone
-        self._open_transport.write(octets)
+        self._open_transport.write(octets if self.tls is None else self.tls.seal(octets))
         await self._writable.wait()
 
-    async def upgrade(self, context: ssl.SSLContext) -> None:
+    async def upgrade(self, tls: Tls) -> None:
         """Change to TLS. Raises Gone where the handshake fails."""
         self._buffer.clear()
+        self.tls = tls
         try:
-            transport = await asyncio.get_running_loop().start_tls(
-                self._open_transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-            )
-        except OSError as exc:  # ssl.SSLError and the time-out are among them
-            raise Gone from exc
-        if transport is None:
-            raise Gone
-        self._transport = transport
-        secured = transport.get_extra_info("ssl_object")
-        self.tls = secured.version() if secured is not None else None
+            async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                while not tls.ready:
+                    if self.left:
+                        raise Gone
+                    self._changed.clear()
+                    self._open_transport.resume_reading()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Gone from None
 
     async def client_leaves(self, *, within: float) -> bool:
         """Wait until the client closes, `within` seconds at most; say whether it did."""
@@ -145,8 +144,11 @@ class Wire(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was written has gone out."""
-        if self._transport is not None:
-            self._transport.close()
+        if self._transport is None:
+            return
+        if self.tls is not None and self.tls.ready and not self._transport.is_closing():
+            self._transport.write(self.tls.goodbye())
+        self._transport.close()
 
     def hang_up(self) -> None:
         """Close at once and without a word, not even TLS's."""
@@ -169,6 +171,21 @@ class Wire(asyncio.Protocol):
         if self._transport is None:
             raise Gone
         return self._transport
+
+    def _opened(self, data: bytes, tls: Tls) -> bytes:
+        """Return what TLS octets say; a handshake goes on, and what breaks TLS ends the connection."""
+        transport = self._open_transport
+        try:
+            said = tls.receive(data)
+        except ssl.SSLError:
+            transport.write(tls.pending())  # the alert
+            transport.close()
+            return b""
+        if answer := tls.pending():
+            transport.write(answer)
+        if tls.closed:
+            transport.close()
+        return said
 
     def _take(self, octets: int) -> bytes:
         taken = bytes(self._buffer[:octets])

@@ -3,7 +3,8 @@
     sources.py   the layers: YAML file, environment, files with secrets; who gave what
     values.py    how single values are written: 30s, 35MB, host:port, addresses
     shapes.py    the groups of settings, field by field
-    rules.py     what must hold between them: the guide's rules, and warnings
+    rules.py     what must hold between them: the guide's rules
+    cautions.py  what is allowed and will surprise someone
     build.py     the values of the rooms below, with the defaults of each kind of route
     settings.py  all of it together: `Settings.load`
 

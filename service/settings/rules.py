@@ -1,8 +1,9 @@
 """What must hold between settings: the rules of Microsoft's guide, and those of common sense.
 
 "The guide" is Microsoft's article "How to set up a multifunction device or application to send
-email using Microsoft 365 or Office 365". A mistake stops the start; a warning is logged and
-shown by `config show`. Each is one line that names the setting, the rule and the remedy.
+email using Microsoft 365 or Office 365". A mistake stops the start. Each is one line that names
+the setting, the rule and the remedy. What is allowed and will surprise someone stands in
+`cautions.py`.
 
 The rules look at what could be read: where one route is broken, the others are still judged,
 so that all mistakes are seen at once.
@@ -23,23 +24,26 @@ from service.routes.certificates import (
     check_client_certificate,
     read_authorities,
 )
-from service.routes.kinds import KINDS, Domains
+from service.routes.kinds import CLOUDS, MICROSOFT_DOMAINS, MX_DOMAINS, Cloud, Domains, is_below
 from service.routes.route import RouteKind
 from service.settings.build import (
     SANDBOX,
     certificate_of,
     host_of,
     kind_of,
-    limits_of,
     login_of,
     mailboxes_of,
     mx_of,
     tls_of,
 )
 from service.settings.shapes import (
+    AzureCommunicationServices,
+    ClientSubmission,
     DirectSend,
     Dispatch,
     EntraShape,
+    HighVolumeEmail,
+    Mailbox,
     MailboxPassword,
     OAuth,
     Organization,
@@ -56,14 +60,8 @@ _ORDER: TypeAdapter[tuple[str, ...] | None] = TypeAdapter(Names | None)
 _Read = TypeVar("_Read")
 
 _DOCUMENTATION = tuple(map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")))  # RFC 5737
-_RESERVED = frozenset({"auto", SANDBOX})
-_MICROSOFT = ("office365.com", "office365.us", "outlook.com", "outlook.cn", "mx.microsoft", "azurecomm.net")
-
-BASIC_LOGIN = (
-    "basic login: Microsoft switches it off by default at the end of December 2026 (an administrator can allow it "
-    "again), tenants created after that do not have it, and the date of its end is announced in the second half of "
-    "2027. Change to method: oauth."
-)
+# The last two are resources below /routes.
+_RESERVED = frozenset({"auto", SANDBOX, "compare", "recommend"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +121,7 @@ def mistakes(parts: Parts, *, now: datetime) -> Iterator[str]:
         for line in _broken(shape, parts, now):
             yield f"routes[{index}].{line}"
     yield from _names(parts)
+    yield from _mailbox_twice(parts.routes)
     yield from _order(parts)
     yield from _sandbox(parts.sandbox)
     yield from _ca_file("entra.ca_file", parts.entra.ca_file)
@@ -136,26 +135,13 @@ def _broken(shape: RouteShape, parts: Parts, now: datetime) -> Iterator[str]:
     yield from _tls(shape, parts)
     yield from _domains(shape, parts)
     yield from _mailboxes(shape)
+    yield from _high_volume(shape, parts)
+    yield from _azure(shape)
     yield from _oauth(shape, parts, now)
     yield from _relay(shape, parts)
     yield from _direct_send(shape, parts)
     yield from _certificate(shape, parts, now)
     yield from _ca_file("ca_file", shape.ca_file)
-
-
-def warnings(parts: Parts, *, now: datetime) -> Iterator[str]:
-    """List what is allowed but will surprise someone."""
-    if not parts.routes:
-        yield "routes: there is none, so every message will be refused with no_route. Add a route."
-    for index, shape in parts.routes.items():
-        for line in (
-            *_passwords(shape),
-            *_everybody(shape),
-            *_foreign_mailboxes(shape, parts),
-            *_above_microsoft(shape),
-        ):
-            yield f"routes[{index}].{line}"
-    yield from _mailbox_twice(parts.routes)
 
 
 def _host(shape: RouteShape, parts: Parts) -> Iterator[str]:
@@ -169,6 +155,24 @@ def _host(shape: RouteShape, parts: Parts) -> Iterator[str]:
         yield (
             "host: is an IP address, and Microsoft's addresses change without notice (the guide). "
             "Set the name; connect_to may have an address."
+        )
+    else:
+        yield from _endpoint(shape, host)
+    if isinstance(shape, DirectSend | SmtpRelay) and shape.allow_private and mx_of(shape) is None:
+        yield "allow_private: is about the host that mx_of finds, and there is no mx_of. Remove it."
+
+
+def _endpoint(shape: RouteShape, host: str) -> Iterator[str]:
+    """See that a route does not lead to the endpoint of another kind."""
+    submission = {facts.submission_host for facts in CLOUDS.values()} | {"smtp.outlook.com"}
+    if isinstance(shape, DirectSend | SmtpRelay) and host in submission:
+        yield (
+            f"host: is the endpoint of client submission, and {shape.kind} goes to the tenant's MX (the guide). "
+            "Set mx_of, or host as the MX record has it."
+        )
+    if isinstance(shape, ClientSubmission) and is_below(host, MX_DOMAINS):
+        yield (
+            "host: is an MX endpoint, which takes no logins. Remove host, or use kind: direct_send or smtp_relay."
         )
 
 
@@ -188,7 +192,7 @@ def _port(shape: RouteShape) -> Iterator[str]:
 def _tls(shape: RouteShape, parts: Parts) -> Iterator[str]:
     kind, tls = kind_of(shape), tls_of(shape)
     modes = kind.tls_modes
-    if TlsMode.OPPORTUNISTIC in modes and not _is_microsoft(host_of(shape, parts.entra.cloud) or ""):
+    if TlsMode.OPPORTUNISTIC in modes and not _is_microsoft(shape, parts.entra.cloud):
         modes |= {TlsMode.NONE}  # an endpoint of one's own, such as a sandbox
     if tls not in modes:
         yield f"tls: {tls} is not possible with {shape.kind} at this host. Set {' or '.join(sorted(modes))}."
@@ -198,8 +202,11 @@ def _tls(shape: RouteShape, parts: Parts) -> Iterator[str]:
         yield f"tls: {tls} would let the client certificate go unused. Set required, or remove client_certificate."
 
 
-def _is_microsoft(host: str) -> bool:
-    return any(host == domain or host.endswith(f".{domain}") for domain in _MICROSOFT)
+def _is_microsoft(shape: RouteShape, cloud: Cloud) -> bool:
+    """Say whether Microsoft answers there; what an MX record of the tenant names is taken for Microsoft's."""
+    if isinstance(shape, DirectSend | SmtpRelay) and mx_of(shape) is not None:
+        return shape.connect_to is None and not shape.allow_private
+    return is_below(host_of(shape, cloud) or "", MICROSOFT_DOMAINS)
 
 
 def _domains(shape: RouteShape, parts: Parts) -> Iterator[str]:
@@ -212,21 +219,68 @@ def _domains(shape: RouteShape, parts: Parts) -> Iterator[str]:
 
 def _mailboxes(shape: RouteShape) -> Iterator[str]:
     if kind_of(shape).senders is Domains.ACCOUNT and not mailboxes_of(shape):
-        yield f"{_list_name(shape)}: is empty, so nobody could send. Add one."
+        yield f"{list_name(shape)}: is empty, so nobody could send. Add one."
     seen: set[str] = set()
     for index, mailbox in enumerate(mailboxes_of(shape)):
         if mailbox.address.key in seen:
-            yield f"{_list_name(shape)}[{index}].address: the mailbox is there twice. Keep one, with all of send_as."
+            yield f"{list_name(shape)}[{index}].address: the mailbox is there twice. Keep one, with all of send_as."
         seen.add(mailbox.address.key)
 
 
-def _list_name(shape: RouteShape) -> str:
+def _mailbox_twice(routes: Mapping[int, RouteShape]) -> Iterator[str]:
+    """See that no two lanes log in to one mailbox: Microsoft counts them together, we count each lane."""
+    seen: dict[str, tuple[int, int]] = {}
+    for index, shape in routes.items():
+        for number, mailbox in enumerate(mailboxes_of(shape) if shape.enabled else ()):
+            first = seen.setdefault(_logged_in(mailbox), (index, number))
+            same_address = first[0] == index and (
+                mailboxes_of(shape)[first[1]].address.key == mailbox.address.key
+            )
+            if first != (index, number) and not same_address:  # said by `_mailboxes` otherwise
+                place = f"routes[{first[0]}].{list_name(routes[first[0]])}[{first[1]}]"
+                yield (
+                    f"routes[{index}].{list_name(shape)}[{number}]: {place} logs in to this mailbox, too. Microsoft "
+                    "counts both together, so the limits of neither would hold. Keep it in one place."
+                )
+
+
+def _logged_in(mailbox: Mailbox) -> str:
+    login = mailbox.login
+    name = login.username if isinstance(login, MailboxPassword) else None
+    return name.casefold() if name else mailbox.address.key
+
+
+def _high_volume(shape: RouteShape, parts: Parts) -> Iterator[str]:
+    if not isinstance(shape, HighVolumeEmail):
+        return
+    if CLOUDS[parts.entra.cloud].high_volume is False and "entra" not in parts.unread:
+        yield "kind: High Volume Email is not offered in the China cloud. Use client_submission or smtp_relay."
+    for index, account in enumerate(shape.accounts):
+        if account.send_as:
+            yield (
+                f"accounts[{index}].send_as: an account of High Volume Email sends as itself only (5.7.62). Remove it."
+            )
+
+
+def _azure(shape: RouteShape) -> Iterator[str]:
+    if not isinstance(shape, AzureCommunicationServices) or "|" not in shape.login.username:
+        return  # without a bar it is the name of an SMTP username resource
+    parts = shape.login.username.split("|")
+    if len(parts) != 3 or not all(part.strip() for part in parts):
+        yield (
+            "login.username: has three parts, the resource's name, the application's id and the directory's id, with | "
+            "between them: resource|application|tenant. Correct it, or use the name of an SMTP username resource."
+        )
+
+
+def list_name(shape: RouteShape) -> str:
+    """Say what the list of a route's mailboxes is called."""
     return "accounts" if shape.kind is RouteKind.HIGH_VOLUME_EMAIL else "mailboxes"
 
 
 def _oauth(shape: RouteShape, parts: Parts, now: datetime) -> Iterator[str]:
     for index, mailbox in enumerate(mailboxes_of(shape)):
-        place = f"{_list_name(shape)}[{index}].login"
+        place = f"{list_name(shape)}[{index}].login"
         if not isinstance(mailbox.login, OAuth):
             continue
         if parts.entra.tenant_id is None and "entra" not in parts.unread:
@@ -253,7 +307,7 @@ def _relay(shape: RouteShape, parts: Parts) -> Iterator[str]:
 
 def _relay_by_ip(organization: Organization) -> Iterator[str]:
     egress = organization.egress
-    if not any(_is_public(ip) for ip in egress.static_ips):
+    if not any(is_public_ipv4(ip) for ip in egress.static_ips):
         yield (
             "authenticate_by: ip needs a static public IPv4 address that is this organisation's alone (the guide). "
             "Set organization.egress.static_ips, or use a certificate."
@@ -265,8 +319,9 @@ def _relay_by_ip(organization: Organization) -> Iterator[str]:
         )
 
 
-def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    # Connectors know IPv4 only. What is set aside for documentation stands for a public address
+def is_public_ipv4(ip: IPv4Address | IPv6Address) -> bool:
+    """Say whether a connector can know us by this address: it has to be a public IPv4."""
+    # What is set aside for documentation stands for a public address
     # wherever someone tries things out.
     return ip.version == 4 and (ip.is_global or any(ip in network for network in _DOCUMENTATION))
 
@@ -338,53 +393,3 @@ def _sandbox(sandbox: SandboxShape) -> Iterator[str]:
     if sandbox.login and sandbox.tls is not TlsMode.REQUIRED:
         yield "sandbox.tls: a login needs TLS. Set required, or remove sandbox.login."
     yield from _ca_file("sandbox.ca_file", sandbox.ca_file)
-
-
-def _passwords(shape: RouteShape) -> Iterator[str]:
-    for index, mailbox in enumerate(mailboxes_of(shape)):
-        if shape.kind is RouteKind.CLIENT_SUBMISSION and isinstance(mailbox.login, MailboxPassword):
-            yield f"mailboxes[{index}].login: {BASIC_LOGIN}"
-
-
-def _everybody(shape: RouteShape) -> Iterator[str]:
-    for index, mailbox in enumerate(mailboxes_of(shape)):
-        if "*" in mailbox.send_as:
-            yield (
-                f"{_list_name(shape)}[{index}].send_as: one mailbox with Send As for everybody is not supported by "
-                "Microsoft (the guide). Name the addresses, or use smtp_relay."
-            )
-
-
-def _foreign_mailboxes(shape: RouteShape, parts: Parts) -> Iterator[str]:
-    domains = parts.organization.accepted_domains
-    for index, mailbox in enumerate(mailboxes_of(shape)):
-        if domains and mailbox.address.domain not in domains:
-            yield (
-                f"{_list_name(shape)}[{index}].address: its domain is not in organization.accepted_domains. "
-                "Add it there, or correct the address."
-            )
-
-
-def _above_microsoft(shape: RouteShape) -> Iterator[str]:
-    usual = KINDS[RouteKind.CLIENT_SUBMISSION].limits
-    if shape.kind is not RouteKind.CLIENT_SUBMISSION:
-        return
-    own = limits_of(shape.limits, usual)
-    for name in ("messages_per_minute", "recipients_per_day", "connections"):
-        limit, published = getattr(own, name), getattr(usual, name)
-        if limit is None or limit > published:
-            yield f"limits.{name}: Microsoft's limit is {published:,} for a mailbox; what is above it will be refused. Lower it."
-
-
-def _mailbox_twice(routes: Mapping[int, RouteShape]) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    for index, shape in routes.items():
-        if not shape.enabled or shape.kind is not RouteKind.CLIENT_SUBMISSION:
-            continue
-        for mailbox in mailboxes_of(shape):
-            first = seen.setdefault(mailbox.address.key, index)
-            if first != index:
-                yield (
-                    f"routes[{index}].mailboxes: a mailbox of routes[{first}] is here again. Microsoft counts both "
-                    "together, we count each route. Keep it in one."
-                )

@@ -35,9 +35,11 @@ from service.routes.mx import Resolver
 from service.routes.route import Route
 from service.routes.tokens import Entra
 from service.settings import build, rules
+from service.settings.cautions import cautions
 from service.settings.faults import explained
 from service.settings.shapes import (
     Api,
+    ChecksShape,
     Dispatch,
     Dns,
     EntraShape,
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     )
     dispatch: Annotated[Dispatch, GROUP] = Field(default=Dispatch())
     api: Annotated[Api, GROUP] = Field(default=Api())
+    checks: Annotated[ChecksShape, GROUP] = Field(default=ChecksShape())
     sandbox: Annotated[SandboxShape, GROUP] = Field(default=SandboxShape())
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged: this and what is more serious."
@@ -145,7 +148,7 @@ class Settings(BaseSettings):
 
     def warnings(self) -> tuple[str, ...]:
         """List what is allowed and will surprise someone, one line each."""
-        return tuple(rules.warnings(self._parts(), now=datetime.now(UTC)))
+        return tuple(cautions(self._parts(), now=datetime.now(UTC)))
 
     def route_book(self) -> RouteBook:
         """Build the routes, the order in which `auto` tries them, and the way of test keys."""

@@ -157,6 +157,17 @@ class Dispatch(Group):
     )
 
 
+class ChecksShape(Group):
+    """How the worker looks after the routes by itself."""
+
+    enabled: bool = Field(default=True, description="Whether routes are checked without being asked.")
+    interval: Duration = Field(
+        default=timedelta(hours=1),
+        ge=timedelta(seconds=1),
+        description="How often each route is checked, and looked at for what expires.",
+    )
+
+
 class Api(Group):
     """The HTTP door."""
 

@@ -135,10 +135,14 @@ def _needs(
     known: dict[str, Any] = {
         "cloud": organization.cloud,
         **({"hosting": organization.hosting} if organization.hosting else {}),
-        **({"external_share": organization.external_budget} if organization.licences else {}),
+        **(
+            {"external_share": organization.external_budget}
+            if organization.external_budget is not None
+            else {}
+        ),
         **_told_by(book),
     }
-    assumed = {**_ASSUMED, "external_share": organization.external_budget}
+    assumed = {**_ASSUMED, "external_share": organization.least_budget}
     said = {name: value for name, value in given if name in _NAMES and value is not None}
     values = assumed | known | said
     internal = values["recipients"] is Recipients.INTERNAL

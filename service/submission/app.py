@@ -14,14 +14,14 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import probes, reading, routes, sending
+from service.submission import checking, probes, reading, routes, sending
 from service.submission.document import document
-from service.submission.door import Clock, Door, Health, Nudge
+from service.submission.door import Checks, Clock, Door, Health, Nudge
 from service.submission.envelope import Envelope
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
 
-_GROUPS = (sending, reading, routes, probes)
+_GROUPS = (sending, reading, routes, checking, probes)
 
 
 def create_app(
@@ -34,6 +34,7 @@ def create_app(
     nudge: Nudge,
     clock: Clock,
     health: Health,
+    check: Checks,
 ) -> FastAPI:
     """Make the application; whoever calls opens and closes what it is given."""
     app = FastAPI(
@@ -63,6 +64,7 @@ def create_app(
         nudge=nudge,
         clock=clock,
         health=health,
+        check=check,
     )
     for group in _GROUPS:
         router = group.endpoints(door)

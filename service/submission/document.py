@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.submission import models, route_models
+from service.submission import checking, models, route_models
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -24,7 +24,11 @@ def document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     _, shapes = models_json_schema(
-        [(models.MessageIn, "validation"), (route_models.NeedsIn, "validation")],
+        [
+            (models.MessageIn, "validation"),
+            (route_models.NeedsIn, "validation"),
+            (checking.CheckIn, "validation"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     components = described.setdefault("components", {})
@@ -54,6 +58,9 @@ def main() -> None:
     async def no_bell(lanes: object) -> None:
         del lanes
 
+    async def no_check(route: object, asked: object) -> None:
+        del route, asked
+
     app = create_app(
         ledger=Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1),
         book=RouteBook((), order=()),
@@ -65,6 +72,7 @@ def main() -> None:
         nudge=no_bell,
         clock=lambda: datetime.now(UTC),
         health=_Nothing(),
+        check=no_check,
     )
     print(json.dumps(app.openapi(), indent=2, ensure_ascii=False, sort_keys=True))
 

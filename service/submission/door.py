@@ -19,6 +19,8 @@ from service.ledger.keys import Key
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
+from service.routes.preflight.conduct import Asked, Conducted
+from service.routes.route import Route
 from service.submission import models
 from service.submission.callers import Callers, demand_scope
 from service.submission.limits import SubmissionLimits
@@ -26,6 +28,7 @@ from service.submission.problems import Problem, not_found
 
 Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]
+Checks = Callable[[Route, Asked], Awaitable[Conducted | None]]  # `Conductor.check`
 Result = TypeVar("Result")
 
 #: What an operation behind a key says in the OpenAPI document.
@@ -72,6 +75,7 @@ class Door:
         nudge: Nudge,
         clock: Clock,
         health: Health,
+        check: Checks,
     ) -> None:
         self.ledger = ledger
         self.book = book
@@ -81,6 +85,7 @@ class Door:
         self.nudge = nudge
         self.clock = clock
         self.health = health
+        self.check = check
         self._callers = Callers(ledger.find_key, clock)
 
     def budget(self) -> "Budget":

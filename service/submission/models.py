@@ -191,6 +191,9 @@ class AttemptOut(BaseModel):
     recipients: list[AttemptRecipientOut]
     reply: ReplyOut | None
     session: dict[str, Any] | None
+    peer_trailer: dict[str, Any] | None = Field(
+        description="The machine, time and session that the peer named in the reply that decided."
+    )
     size: int
     sha256: str
     error: ErrorOut | None

@@ -170,6 +170,7 @@ def attempt(view: AttemptView) -> dict[str, Any]:
         ],
         "reply": view.reply,
         "session": session,
+        "peer_trailer": view.peer_trailer,
         "size": view.size,
         "sha256": view.sha256,
         "error": view.error,

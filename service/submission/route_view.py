@@ -16,7 +16,7 @@ from service.ledger.reports import Notice
 from service.routes.advice.compare import TITLES, way_of
 from service.routes.advice.steps import cloud_marks
 from service.routes.choice import RouteBook
-from service.routes.kinds import Cloud
+from service.routes.kinds import Cloud, kind_of
 from service.routes.route import Account, BasicLogin, Lane, OAuthLogin, Route, RouteKind
 from service.submission.representation import PRIORITIES, moment
 
@@ -90,7 +90,8 @@ def check(found: Check) -> dict[str, Any]:
 def lane(found: Lane, state: LaneState, *, everything: bool) -> dict[str, Any]:
     """Show one lane at this moment; `everything` names senders and applications."""
     rest = _resting(state.resting)
-    expected = drained(state)
+    microsoft = kind_of(found.route).microsoft
+    expected = drained(state, source="Microsoft 365" if microsoft else "the configuration")
     return {
         "object": "lane",
         "name": found.name,
@@ -132,7 +133,7 @@ def lane(found: Lane, state: LaneState, *, everything: bool) -> dict[str, Any]:
     }
 
 
-def external_budget(states: Sequence[LaneState], *, licences: int | None) -> dict[str, Any]:
+def external_budget(states: Sequence[LaneState], *, limit: int | None) -> dict[str, Any]:
     """Show the tenant's budget of external recipients, which several lanes use together."""
     counting = [state for state in states if state.limits.external_per_day is not None]
     budgets = [
@@ -140,9 +141,9 @@ def external_budget(states: Sequence[LaneState], *, licences: int | None) -> dic
     ]
     budget = budgets[0] if budgets else None
     rest = next((state.external_resting for state in counting if state.external_resting), None)
-    unknown = "" if licences or budget else " (set organization.licences to have it kept)"
+    unknown = "" if limit is not None else ". Set organization.licences to have it kept"
     return {
-        "limit": budget and budget.window.limit,
+        "limit": limit,
         "used": budget and budget.window.used,
         "left": budget and budget.window.left,
         "frees_at": moment(next((freed.at for freed in budget.frees), None)) if budget else None,

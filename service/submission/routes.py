@@ -128,7 +128,7 @@ class _Asking:
             route_view.lane(lane, state, everything=_sees_everything(key))
             for lane, state in zip(lanes, states, strict=True)
         ]
-        tenant = route_view.external_budget(states, licences=self._door.organization.licences)
+        tenant = route_view.external_budget(states, limit=self._door.book.external_budget)
         return JSONResponse({**whole_list(shown), "external_budget": tenant})
 
     async def basic_auth(self, request: Request) -> Response:

@@ -1,121 +1,62 @@
-"""What a reply or a fault means for us, by table."""
-
-from datetime import UTC, datetime
-from typing import Any
+"""What a reply or a fault means for us: recipients, tries and the outcome of an attempt."""
 
 import pytest
 
-from service.delivery.schedule import Policy, Retry, wait_before
-from service.delivery.verdict import Case, judge, judge_abort, judge_opening
-from service.ledger.claiming import Claimed, ClaimedRecipient
-from service.mail.address import Address
-from service.smtp.faults import CannotConnect, PeerGarbled, PeerLost
+from service.delivery.verdict import judge, judge_abort, judge_bug, judge_opening, judge_without_ledger
+from service.ledger.states import MOVES, Status
+from service.smtp.faults import CannotConnect, PeerGarbled, PeerLost, PeerRefused
 from service.smtp.phase import Phase
 from service.smtp.reply import Reply
-from service.smtp.session import Report
-
-RETRY = Retry(first=30.0, factor=2.0, cap=900.0)
-POLICY = Policy(lease=30.0, poll_interval=5.0, retry=RETRY, uncertain_after=900.0, shutdown_grace=60.0)
-OK = Reply.from_text("250 2.1.5 Recipient OK")
-
-
-def a_case(*recipients: str, on_uncertain: str = "resend", tries: int = 0) -> Case:
-    claimed = Claimed(
-        attempt_id="att_1",
-        number=1,
-        delivery_id="dlv_1",
-        message_id="msg_1",
-        application="tests",
-        lane="peer",
-        reverse_path="noreply@contoso.com",
-        recipients=tuple(
-            ClaimedRecipient(position=n, email=email, tries=tries, uncertain=False)
-            for n, email in enumerate(recipients or ("ana@example.com",))
-        ),
-        size=10,
-        sha256="",
-        smtputf8=False,
-        eightbit=False,
-        on_uncertain=on_uncertain,
-        expires_at=datetime.now(UTC),
-        alone=False,
-        seat=None,
-    )
-    names = {"mailbox": "noreply@contoso.com", "sender": "noreply@contoso.com", "host": "smtp.office365.com"}
-    return Case(claimed=claimed, policy=POLICY, names=names, jitter=0.0)
-
-
-def a_report(rcpt: dict[str, str] | None = None, **changes: Any) -> Report:
-    replies = {Address.parse(email): Reply.from_text(reply) for email, reply in (rcpt or {}).items()}
-    seen: dict[str, Any] = {
-        "phase": Phase.REPLY,
-        "mail": OK,
-        "recipients": replies or {Address.parse("ana@example.com"): OK},
-        "data": None,
-        "final": None,
-        "fault": None,
-        "dot_sent": False,
-        "fenced": False,
-        "untouched": False,
-        "transcript": [],
-        "replied_at": None,
-        "octets": 10,
-    }
-    return Report(**(seen | changes))
+from tests.delivery.cases import OK, POLICY, TAKEN, a_case, a_report, after_the_dot
 
 
 @pytest.mark.parametrize(
-    ("final", "outcome", "code", "rests"),
+    ("final", "outcome", "code"),
     [
-        ("250 2.0.0 OK", "sent", None, False),
-        ("251 2.0.0 taken elsewhere", "sent", None, False),
-        ("200 fine", "sent", None, False),
-        ("451 4.7.1 later", "deferred", "passing_refusal", False),
-        ("550 5.7.1 rejected by organization policy", "failed", "content_refused", False),
-        ("554 5.2.252 SendAsDenied; a not allowed to send as b", "failed", "send_as_denied", False),
-        ("552 5.3.4 Message size exceeds fixed maximum message size", "failed", "message_too_large", False),
-        ("421 4.3.2 Service not available", "deferred", "service_unavailable", True),
+        ("250 2.0.0 OK", "sent", None),
+        ("251 2.0.0 taken elsewhere", "sent", None),
+        ("200 fine", "sent", None),
+        ("550 5.7.1 rejected by organization policy", "failed", None),
+        ("554 5.2.252 SendAsDenied; a not allowed to send as b", "failed", "send_as_denied"),
+        ("552 5.3.4 Message size exceeds fixed maximum message size", "failed", "message_too_large"),
+        ("451 4.7.1 later", "deferred", None),
+        ("421 4.3.2 Service not available", "deferred", None),
         (
             "432 4.3.2 Concurrent connections limit exceeded. Visit x",
             "deferred",
             "concurrent_connections",
-            True,
         ),
         (
             "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded",
             "deferred",
             "concurrent_connections",
-            True,
         ),
         # 5yz that are throttles
         (
             "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; x",
             "deferred",
             "recipient_quota",
-            True,
         ),
         (
-            "550 5.1.90 Your message can't be sent: daily limit for message recipients",
+            "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients",
             "deferred",
             "recipient_quota",
-            True,
         ),
+        ("550 5.2.252 Sender throttled due to continuous send as denied errors", "deferred", None),
         (
-            "550 5.2.252 Sender throttled due to continuous send as denied errors",
+            "550 5.7.233 Your message can't be sent because your tenant exceeded its daily limit for sending email",
             "deferred",
-            "sender_throttled",
-            True,
+            None,
         ),
-        ("550 5.7.233 exceeded its daily limit", "deferred", "tenant_recipient_rate", True),
     ],
 )
-def test_the_reply_to_the_dot(final: str, outcome: str, code: str | None, rests: bool) -> None:
-    """Any 2yz is acceptance; throttles spoken as 5yz do not fail a message; the route's trouble rests the lane."""
-    judged = judge(a_case(), a_report(final=Reply.from_text(final), dot_sent=True))
+def test_the_reply_to_the_dot(final: str, outcome: str, code: str | None) -> None:
+    """Any 2yz is acceptance; a throttle spoken as 5yz fails nobody."""
+    judged = judge(a_case(), after_the_dot(final))
 
     assert judged.outcome == outcome
-    assert (judged.error or {}).get("code") == code
-    assert (judged.trouble is not None) == rests
+    assert code is None or judged.error is not None
+    assert code is None or (judged.error or {})["code"] == code
 
 
 def test_silence_after_the_dot_is_never_deferred() -> None:
@@ -151,15 +92,38 @@ def test_each_recipient_by_its_own_reply() -> None:
     assert judged.outcome == "partial"
     assert [each.status for each in judged.recipients] == ["sent", "failed", "deferred"]
     assert [each.counts for each in judged.recipients] == [True, True, True]
+    assert judged.recipients[2].due_in == 30.0
 
 
-def test_too_many_recipients_go_on_at_once() -> None:
-    """452 4.5.3 at RCPT: the rest is due at once, in a transaction of its own."""
-    rcpt = {"a@x.example": "250 OK", "b@x.example": "452 4.5.3 Too many recipients"}
+def test_the_same_address_written_in_another_way_is_the_same_recipient() -> None:
+    """A refusal is found although the ledger has the local part in quotes that it does not need."""
+    report = a_report({"ana@x.example": "550 5.1.1 no", "b@x.example": "250 OK"}, final=OK, dot_sent=True)
 
-    judged = judge(a_case(*rcpt), a_report(rcpt, final=OK, dot_sent=True))
+    judged = judge(a_case('"ana"@x.example', "b@x.example"), report)
 
-    assert judged.recipients[1].due_in == 0.0
+    assert [each.status for each in judged.recipients] == ["failed", "sent"]
+
+
+def test_nobody_is_sent_who_was_not_accepted() -> None:
+    """A recipient of whom the peer said nothing at all is not taken by a 250 that was for others."""
+    report = a_report({"ana@example.com": "250 OK"}, final=TAKEN, dot_sent=True)
+
+    judged = judge(a_case("ana@example.com", "bea@example.com"), report)
+
+    assert [each.status for each in judged.recipients] == ["sent", "deferred"]
+
+
+def test_a_recipient_refused_by_itself_is_not_asked_again_when_the_route_has_trouble() -> None:
+    """The one that does not exist fails at once; the other waits with the lane and keeps its tries."""
+    rcpt = {"nobody@x.example": "550 5.1.1 no such user", "ana@x.example": "250 OK"}
+    report = after_the_dot("432 4.3.2 Concurrent connections limit exceeded.", rcpt)
+
+    judged = judge(a_case(*rcpt), report)
+
+    assert [each.status for each in judged.recipients] == ["failed", "deferred"]
+    assert [each.counts for each in judged.recipients] == [True, False]
+    assert judged.trouble is not None
+    assert judged.trouble.scope == "lane"
 
 
 def test_trouble_before_mail_uses_up_no_try() -> None:
@@ -167,8 +131,66 @@ def test_trouble_before_mail_uses_up_no_try() -> None:
     judged = judge_opening(a_case(), CannotConnect("connection_refused", phase=Phase.CONNECT, detail="x"))
 
     assert judged.trouble is not None
+    assert judged.trouble.scope == "lane"
     assert judged.recipients[0].counts is False
     assert judged.recipients[0].due_in == 0.0
+    assert judged.lane_well is False
+
+
+def test_whatever_is_said_at_the_opening_rests_the_lane() -> None:
+    """A reply that would fail a message does not fail it where the session was refused."""
+    reply = Reply.from_text("550 5.7.1 no mail from you")
+    judged = judge_opening(
+        a_case(), PeerRefused("greeting_refused", phase=Phase.GREETING, detail="x", reply=reply)
+    )
+
+    assert judged.outcome == "deferred"
+    assert judged.trouble is not None
+    assert judged.trouble.first > 0
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY])
+def test_a_connection_that_breaks_over_a_message_does_not_rest_the_lane(phase: Phase) -> None:
+    """The message itself may be the reason: it waits longer each time, and the others go on."""
+    lost = PeerLost("connection_lost", phase=phase, detail="gone")
+
+    first = judge(a_case(), a_report(phase=phase, fault=lost))
+    third = judge(a_case(tries=2), a_report(phase=phase, fault=lost))
+
+    assert first.trouble is None
+    assert [each.counts for each in first.recipients] == [True]
+    assert [first.recipients[0].due_in, third.recipients[0].due_in] == [30.0, 120.0]
+
+
+def test_an_idle_session_that_had_ended_is_the_routes_trouble() -> None:
+    """Where not even a new session could be used, the message is not to blame."""
+    expired = PeerLost("session_expired", phase=Phase.CONNECT, detail="x")
+
+    judged = judge(a_case(), a_report(phase=Phase.CONNECT, fault=expired, untouched=True))
+
+    assert judged.trouble is not None
+    assert judged.recipients[0].counts is False
+
+
+def test_a_refusal_in_the_content_is_the_peers_answer() -> None:
+    """A 552 in the middle of the content fails the message as it would have after the dot."""
+    reply = Reply.from_text("552 5.3.4 Message size exceeds fixed maximum message size")
+    fault = PeerRefused("refused_in_content", phase=Phase.BODY, detail="x", reply=reply)
+
+    judged = judge(a_case(), a_report(phase=Phase.BODY, fault=fault))
+
+    assert judged.outcome == "failed"
+    assert judged.phase is Phase.BODY
+    assert judged.lane_well is True
+
+
+def test_a_421_is_a_farewell_whatever_its_words_are_about() -> None:
+    """The peer ends the session: no recipient pays for that."""
+    judged = judge(a_case(), after_the_dot("421 5.1.1 no such user here"))
+
+    assert judged.trouble is not None
+    assert judged.recipients[0].status == "deferred"
+    assert judged.recipients[0].counts is False
 
 
 def test_a_refused_fence_is_harmless() -> None:
@@ -176,7 +198,26 @@ def test_a_refused_fence_is_harmless() -> None:
     judged = judge(a_case(), a_report(fenced=True))
 
     assert judged.outcome == "deferred"
+    assert judged.recipients[0].due_in == 0.0
     assert judged.recipients[0].counts is False
+    assert judged.trouble is None
+
+
+def test_a_ledger_that_cannot_give_the_content_costs_nothing() -> None:
+    """Nothing was sent and nothing is anybody's fault."""
+    judged = judge_without_ledger(a_case())
+
+    assert (judged.outcome, judged.trouble) == ("deferred", None)
+    assert judged.recipients[0].counts is False
+
+
+def test_a_bug_of_ours_is_not_repeated_at_once() -> None:
+    """It counts as a try, so that the waits grow."""
+    judged = judge_bug(a_case(tries=1), "ValueError")
+
+    assert judged.recipients[0].due_in == 60.0
+    assert judged.recipients[0].counts is True
+    assert judged.trouble is None
 
 
 @pytest.mark.parametrize(
@@ -188,12 +229,4 @@ def test_a_planned_stop(dot_sent: bool, outcome: str, status: str) -> None:
 
     assert judged.outcome == outcome
     assert judged.recipients[0].status == status
-
-
-def test_the_waits_grow_to_their_cap() -> None:
-    """30 s, 1, 2, 4, 8 minutes, then a quarter of an hour; jitter moves a wait by a fifth at most."""
-    waits = [wait_before(tries, retry=RETRY, jitter=0.0) for tries in range(1, 8)]
-
-    assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
-    assert wait_before(1, retry=RETRY, jitter=1.0) == 36.0
-    assert wait_before(10_000, retry=RETRY, jitter=-1.0) == 720.0
+    assert judged.recipients[0].status in MOVES[Status.SENDING]

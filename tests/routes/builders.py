@@ -1,7 +1,10 @@
 """Routes as the tests need them: what a test does not speak of is as usual."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from service.mail.address import Address
-from service.routes.choice import Wanted
+from service.routes.choice import Rest, Wanted
 from service.routes.kinds import KINDS
 from service.routes.route import Account, BasicLogin, Limits, OAuthLogin, Route, RouteKind
 from service.smtp.peer import Peer, TlsMode
@@ -44,6 +47,7 @@ def a_route(
     recipient_domains: tuple[str, ...] | None = None,
     enabled: bool = True,
     mx_of: str | None = None,
+    relay_by: Literal["certificate", "ip"] | None = None,
 ) -> Route:
     with_accounts = kind in {RouteKind.CLIENT_SUBMISSION, RouteKind.HIGH_VOLUME_EMAIL}
     usual = (an_account(),) if with_accounts else ()
@@ -58,24 +62,29 @@ def a_route(
         recipient_domains=recipient_domains,
         enabled=enabled,
         mx_of=mx_of,
+        relay_by=relay_by,
     )
 
 
 def a_wish(
     *recipients: str,
-    sender: str = "noreply@contoso.com",
+    sender: str | None = "noreply@contoso.com",
     route: str = "auto",
     size: int = 1000,
     stream: str = "transactional",
     allowed_routes: tuple[str, ...] | None = None,
     test: bool = False,
+    authors: tuple[str, ...] = (),
+    resting: Mapping[str, Rest] | None = None,
 ) -> Wanted:
     return Wanted(
-        sender=an_address(sender),
+        sender=None if sender is None else an_address(sender),
         recipients=tuple(map(an_address, recipients or ("ana@contoso.com",))),
         route=route,
         size=size,
         stream=stream,
         allowed_routes=allowed_routes,
         test=test,
+        authors=tuple(map(an_address, authors)),
+        resting=resting or {},
     )

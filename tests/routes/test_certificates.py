@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from service.routes.certificates import (
     BadCertificate,
@@ -183,3 +185,66 @@ def test_an_applications_key_is_rsa(files: Files, tmp_path: Path) -> None:
     issued.cert_chain_pems[0].write_to_path(str(files.certificate))
     issued.private_key_pem.write_to_path(str(files.key))
     check_application_certificate(files.certificate, files.key, now=NOW)
+
+
+def self_signed(files: Files, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+    """Write a certificate that nobody but itself vouches for."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.contoso.com")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=90))
+        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    )
+    files.write(certificate.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    files.ca.write_bytes(files.certificate.read_bytes())
+
+
+def test_a_self_signed_certificate_is_no_relays(files: Files) -> None:
+    """Microsoft refuses it, also where ca_file has it; an own mail server may know it by ca_file."""
+    self_signed(files, ec.generate_private_key(ec.SECP256R1()))
+
+    with pytest.raises(BadCertificate, match="is self-signed"):
+        files.check()
+    with pytest.raises(BadCertificate, match="is self-signed"):
+        files.check(domains=None, trusted=False)
+    files.check(domains=None)
+
+
+def test_a_key_that_tls_peers_do_not_know(files: Files) -> None:
+    """A key that is neither RSA nor ECDSA is refused before a handshake fails for it."""
+    self_signed(files, ed25519.Ed25519PrivateKey.generate())
+
+    with pytest.raises(BadCertificate, match="neither RSA nor of an elliptic curve"):
+        files.check()
+
+
+def test_what_is_worth_knowing_of_a_good_one(tmp_path: Path) -> None:
+    """The first end in the chain is told, whether a public authority stands behind it, and the usage."""
+    ends = NOW + timedelta(days=30)
+    files = Files(tmp_path, ends=ends)
+
+    presented = check_client_certificate(
+        files.certificate, files.key, ca_file=files.ca, domains=DOMAINS, now=NOW
+    )
+
+    assert (presented.ends_at, presented.public, presented.for_clients) == (ends, False, True)
+
+
+def test_when_an_applications_certificate_ends(files: Files) -> None:
+    """The check of an application's certificate gives its end."""
+    ends = NOW + timedelta(days=30)
+    issued = trustme.CA().issue_cert("app", key_type=trustme.KeyType.RSA, not_after=ends)
+    issued.cert_chain_pems[0].write_to_path(str(files.certificate))
+    issued.private_key_pem.write_to_path(str(files.key))
+
+    assert check_application_certificate(files.certificate, files.key, now=NOW) == ends

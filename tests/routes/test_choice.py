@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.routes.choice import NoRoute, Plan, RouteBook, Wanted
+from service.routes.choice import NoRoute, Plan, Rest, RouteBook, Wanted
 from service.routes.route import Limits, Route, RouteKind
 from tests.routes.builders import a_route, a_wish, an_account, an_address
 
@@ -30,9 +31,20 @@ def house(*, limits: Limits | None = None, enabled: bool = True) -> Route:
     return a_route("house", RouteKind.SMARTHOST, limits=limits, enabled=enabled)
 
 
-def a_book(*routes: Route, order: tuple[str, ...] | None = None, sandbox: Route | None = None) -> RouteBook:
+def a_book(
+    *routes: Route,
+    order: tuple[str, ...] | None = None,
+    sandbox: Route | None = None,
+    external_budget: int | None = None,
+    pass_over_resting: bool = True,
+) -> RouteBook:
     return RouteBook(
-        routes, order=[each.name for each in routes] if order is None else order, sandbox=sandbox
+        routes,
+        order=[each.name for each in routes] if order is None else order,
+        sandbox=sandbox,
+        accepted_domains=DOMAINS,
+        external_budget=external_budget,
+        pass_over_resting=pass_over_resting,
     )
 
 
@@ -145,13 +157,6 @@ def test_a_disabled_route_takes_nothing() -> None:
     assert book.lane("house") is not None
 
 
-def test_a_host_that_is_still_to_be_looked_up_is_not_used() -> None:
-    """A route that knows only whose MX it wants has no host yet, and takes nothing."""
-    route = a_route("direct", RouteKind.DIRECT_SEND, mx_of="contoso.com")
-
-    assert reasons(refusal(a_book(route), a_wish()).plan) == [("direct", "host_unknown")]
-
-
 def test_a_route_by_name_is_the_only_one() -> None:
     """Who names a route gets this one, in the order or not, and no other stands in for it."""
     book = a_book(submission(), house(), order=("noreply",))
@@ -228,12 +233,18 @@ def test_lanes_are_found_by_name() -> None:
 
 
 def test_a_plan_is_shown_as_json() -> None:
-    """A plan is plain JSON: deliveries with their recipients, and the reasons."""
+    """A plan is plain JSON: deliveries with their recipients and why they go that way, and the reasons against others."""
     plan = a_book(submission(), house()).plan(a_wish("ana@contoso.com"))
 
     assert json.loads(json.dumps(plan.as_json())) == {
         "deliveries": [
-            {"route": "noreply", "lane": "noreply/noreply@contoso.com", "recipients": ["ana@contoso.com"]}
+            {
+                "route": "noreply",
+                "lane": "noreply/noreply@contoso.com",
+                "recipients": ["ana@contoso.com"],
+                "external_recipients": 0,
+                "why": "It is the first in route_order that takes all recipients.",
+            }
         ],
         "why_not": [
             {
@@ -287,3 +298,222 @@ def test_a_mailbox_of_the_same_route_may_send() -> None:
     [delivery] = a_book(route).plan(a_wish(sender="c@contoso.com")).deliveries
 
     assert (delivery.lane, delivery.recipients) == ("noreply/b@contoso.com", (an_address("ana@contoso.com"),))
+
+
+# --- lanes that rest
+
+
+REST = Rest(until=datetime(2026, 11, 23, 20, 41, 14, tzinfo=UTC), because="Microsoft 365 refuses the login.")
+LANE = "noreply/noreply@contoso.com"
+
+
+def whys(plan: Plan) -> list[str]:
+    return [each.why for each in plan.deliveries]
+
+
+def test_a_resting_route_is_passed_over() -> None:
+    """Where another route fits, the one that rests is not waited for, and the plan says until when and why."""
+    plan = a_book(submission(), house()).plan(a_wish(resting={LANE: REST}))
+
+    assert ways(plan)[0][0] == "house"
+    assert [(no.code, no.detail) for no in plan.why_not] == [
+        ("resting", "It rests until 2026-11-23T20:41:14Z because Microsoft 365 refuses the login.")
+    ]
+    assert whys(plan) == ["It is the first in route_order that takes all recipients and does not rest."]
+
+
+def test_the_end_of_a_rest_is_told_in_utc() -> None:
+    """Whatever clock the end of a rest was read from, the plan says it in UTC."""
+    later = Rest(until=REST.until and REST.until.astimezone(timezone(timedelta(hours=5))), because="so")
+
+    plan = a_book(submission(), house()).plan(a_wish(resting={LANE: later}))
+
+    assert "2026-11-23T20:41:14Z" in plan.why_not[0].detail
+
+
+def test_where_all_rest_the_first_is_taken() -> None:
+    """When only resting routes fit, the message waits on the first of them."""
+    book = a_book(submission(), house(), direct())
+    resting = {LANE: REST, "house": Rest(until=None, because="its host does not answer")}
+
+    plan = book.plan(a_wish("bob@example.net", resting=resting))
+
+    assert ways(plan)[0][0] == "noreply"
+    assert reasons(plan) == [("house", "resting"), ("direct", "recipients_outside")]
+    assert "none is at work now" in whys(plan)[0]
+    assert "for now because its host does not answer" in plan.why_not[0].detail
+
+
+def test_a_split_is_better_than_a_rest() -> None:
+    """Two routes that are at work are taken before one that takes all and rests."""
+    far = a_route("far", RouteKind.SMARTHOST, recipient_domains=("example.net",))
+
+    plan = a_book(submission(), direct(), far).plan(
+        a_wish("ana@contoso.com", "bob@example.net", resting={LANE: REST})
+    )
+
+    assert [way[0] for way in ways(plan)] == ["direct", "far"]
+    assert reasons(plan) == [("noreply", "resting")]
+
+
+def test_a_split_with_a_rest_in_it() -> None:
+    """Where recipients are split, only those whom nobody else takes wait on a resting route."""
+    near = a_route("near", RouteKind.SMARTHOST, recipient_domains=("contoso.com",))
+    far = a_route("far", RouteKind.SMARTHOST, recipient_domains=("contoso.com", "example.net"))
+    farther = a_route("farther", RouteKind.SMARTHOST, recipient_domains=("b.example",))
+
+    plan = a_book(near, far, farther).plan(
+        a_wish("ana@contoso.com", "bob@example.net", "eve@b.example", resting={"near": REST, "farther": REST})
+    )
+
+    assert ways(plan) == [
+        ("far", "far", ["ana@contoso.com", "bob@example.net"]),
+        ("farther", "farther", ["eve@b.example"]),
+    ]
+
+
+def test_policy_may_keep_to_the_order() -> None:
+    """With pass_over_resting off, a rest changes nothing."""
+    plan = a_book(submission(), house(), pass_over_resting=False).plan(a_wish(resting={LANE: REST}))
+
+    assert ways(plan)[0][0] == "noreply"
+    assert reasons(plan) == [("house", "later_in_order")]
+
+
+def test_a_route_by_name_is_waited_for() -> None:
+    """Who names a route that rests gets it, and reads that it rests."""
+    plan = a_book(submission(), house()).plan(a_wish(route="noreply", resting={LANE: REST}))
+
+    assert ways(plan)[0][0] == "noreply"
+    assert whys(plan) == [
+        "It was asked for by name; it rests until 2026-11-23T20:41:14Z because Microsoft 365 refuses the login."
+    ]
+
+
+def test_another_mailbox_of_the_route_may_stand_in() -> None:
+    """Of two mailboxes that may send as the sender, the one that does not rest does."""
+    route = a_route(
+        accounts=(
+            an_account("a@contoso.com", send_as=("c@contoso.com",)),
+            an_account("b@contoso.com", send_as=("c@contoso.com",)),
+        )
+    )
+
+    plan = a_book(route).plan(a_wish(sender="c@contoso.com", resting={"noreply/a@contoso.com": REST}))
+
+    assert plan.deliveries[0].lane == "noreply/b@contoso.com"
+
+
+# --- senders
+
+
+def test_the_null_reverse_path() -> None:
+    """Notifications without a sender go by certificate relay and smarthost alone."""
+    by_ip = a_route("by-ip", RouteKind.SMTP_RELAY, relay_by="ip", sender_domains=DOMAINS)
+    book = a_book(submission(), direct(), by_ip, relay())
+
+    plan = book.plan(a_wish(sender=None))
+
+    assert (ways(plan)[0][0], plan.deliveries[0].sender) == ("connector", "")
+    assert reasons(plan) == [(name, "null_sender_not_permitted") for name in ("noreply", "direct", "by-ip")]
+    assert a_book(house()).plan(a_wish(sender=None)).deliveries
+
+
+def test_relay_by_ip_takes_accepted_domains_only() -> None:
+    """A connector that knows us by address asks for a sender of the tenant; a certificate speaks for itself."""
+    by_ip = a_route("by-ip", RouteKind.SMTP_RELAY, relay_by="ip", sender_domains=DOMAINS)
+
+    plan = a_book(by_ip, relay()).plan(a_wish(sender="x@fabrikam.com"))
+
+    assert (ways(plan)[0][0], reasons(plan)) == ("connector", [("by-ip", "sender_not_permitted")])
+
+
+def test_authors_have_to_be_permitted_as_the_sender_is() -> None:
+    """Exchange Online looks at the header From, too, where a mailbox logs in (5.2.252)."""
+    account = an_account(send_as=("billing@contoso.com",))
+    book = a_book(a_route(accounts=(account,)))
+
+    assert book.plan(a_wish(authors=("billing@contoso.com",))).deliveries
+    refused = refusal(book, a_wish(authors=("ceo@contoso.com",)))
+    assert reasons(refused.plan) == [("noreply", "sender_not_permitted")]
+    assert "author in the From header" in refused.plan.why_not[0].detail
+    assert a_book(house()).plan(a_wish(authors=("ceo@contoso.com",))).deliveries
+
+
+def test_an_account_of_high_volume_email_sends_as_itself_to_its_own() -> None:
+    """Another sender and an outside recipient are each told, and 51 recipients are two transactions."""
+    route = a_route("hve", RouteKind.HIGH_VOLUME_EMAIL, recipient_domains=DOMAINS)
+
+    refused = refusal(a_book(route), a_wish("x@example.net", sender="ceo@contoso.com"))
+    plan = a_book(route).plan(a_wish(*(f"r{n}@contoso.com" for n in range(51)), stream="bulk"))
+
+    assert reasons(refused.plan) == [("hve", "sender_not_permitted"), ("hve", "recipients_outside")]
+    assert [len(each.recipients) for each in plan.deliveries] == [50, 1]
+
+
+# --- internal and external
+
+
+def test_internal_by_direct_send_and_external_by_another_way() -> None:
+    """A bulk message may be split: what direct send reaches by it, the others by the connector that takes them."""
+    external = a_route("out", RouteKind.SMTP_RELAY, recipient_domains=("example.net",))
+
+    plan = a_book(submission(), direct(), external).plan(
+        a_wish("ana@contoso.com", "bob@example.net", stream="bulk")
+    )
+
+    assert [way[0] for way in ways(plan)] == ["direct", "out"]
+    assert all("No single route takes all recipients" in why for why in whys(plan))
+
+
+def test_a_named_route_has_to_fit_alone() -> None:
+    """A route by name is not helped by another one, though together they would do."""
+    refused = refusal(a_book(direct(), relay()), a_wish("ana@contoso.com", "bob@example.net", route="direct"))
+
+    assert ("direct", "recipients_outside") in reasons(refused.plan)
+    assert "1 of 2 recipients" in refused.plan.why_not[0].detail
+    assert refused.plan.deliveries == ()
+
+
+def test_external_recipients_are_counted_where_microsoft_counts_them() -> None:
+    """Client submission and relay count towards the tenant's budget; a smarthost, for one, does not."""
+    wish = ("ana@contoso.com", "eve@CONTOSO.onmicrosoft.com", "bob@example.net", "x@sub.contoso.com")
+
+    def counted(route: Route) -> int:
+        return sum(each.external_recipients for each in a_book(route).plan(a_wish(*wish)).deliveries)
+
+    assert counted(submission()) == 2
+    assert counted(relay()) == 2
+    assert counted(house()) == 0
+    assert a_book().external(a_wish(*wish).recipients) == 2
+
+
+def test_no_delivery_is_larger_than_the_tenants_budget() -> None:
+    """A transaction with more external recipients than the tenant has in a day could never leave."""
+    recipients = [f"r{n}@example.net" for n in range(7)]
+
+    plan = a_book(submission(), external_budget=3).plan(a_wish(*recipients))
+
+    assert [len(each.recipients) for each in plan.deliveries] == [3, 3, 1]
+    assert whys(plan)[1].endswith("2 of 3: a transaction has at most 3 recipients.")
+
+
+def test_each_delivery_says_who_sends_it() -> None:
+    """The reverse-path comes with the delivery in the form in which senders are compared."""
+    plan = a_book(submission()).plan(a_wish(sender="NoReply@contoso.com"))
+
+    assert plan.deliveries[0].sender == "noreply@contoso.com"
+
+
+def test_each_way_says_why() -> None:
+    """The sentence tells a test key's sandbox, the asked-for route, the order, and the parting into transactions."""
+    sandbox = a_route("sandbox", RouteKind.SMARTHOST)
+    book = a_book(direct(), relay(), sandbox=sandbox)
+
+    assert whys(book.plan(a_wish(test=True))) == ["Mail of a test key goes to the sandbox."]
+    assert whys(book.plan(a_wish(route="connector"))) == ["It was asked for by name."]
+    assert whys(book.plan(a_wish("a@b.example", "c@d.example"))) == [
+        "It is the first in route_order that takes all recipients, after 1 that does not. "
+        f"{number} of 2: a transaction has at most 100 recipients and one recipient domain."
+        for number in (1, 2)
+    ]

@@ -1,11 +1,14 @@
 """Routes, their lanes, and who may send on them."""
 
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import pytest
 
-from service.routes.kinds import KINDS, RELAY_BY_CERTIFICATE, RELAY_BY_IP
-from service.routes.route import BasicLogin, Limits, RouteKind
+from service.routes.kinds import KINDS, RELAY_BY_CERTIFICATE, RELAY_BY_IP, kind_of
+from service.routes.route import BasicLogin, Limits, Route, RouteKind
 from service.smtp.peer import TlsMode
-from tests.routes.builders import a_route, an_account, an_address
+from tests.routes.builders import a_peer, a_route, an_account, an_address
 
 
 def test_each_mailbox_has_its_lane() -> None:
@@ -93,11 +96,44 @@ def test_a_transaction_fits_into_a_day(limits: Limits, most: int | None) -> None
     assert limits.recipients_per_transaction == most
 
 
+def test_how_the_peer_knows_us() -> None:
+    """A lane is known by its token, its password, its certificate or its address, or by nothing."""
+    basic = BasicLogin(username="u", password="p")
+    by_certificate = a_route("connector", RouteKind.SMTP_RELAY, relay_by="certificate")
+    by_certificate = replace(by_certificate, peer=replace(a_peer(), client_certificate=Path("c.pem")))
+
+    def proof(route: Route) -> str | None:
+        return route.lanes()[0].authenticates_by
+
+    assert proof(a_route()) == "oauth"
+    assert proof(a_route(accounts=(an_account(login=basic),))) == "basic"
+    assert proof(a_route("house", RouteKind.SMARTHOST, login=basic)) == "basic"
+    assert proof(by_certificate) == "certificate"
+    assert proof(a_route("connector", RouteKind.SMTP_RELAY, relay_by="ip")) == "ip"
+    assert proof(a_route("direct", RouteKind.DIRECT_SEND)) is None
+
+
+def test_relay_has_the_rules_of_its_way() -> None:
+    """The two ways of relay are two kinds; every other route has its kind's rules."""
+    assert kind_of(a_route("connector", RouteKind.SMTP_RELAY, relay_by="ip")) is RELAY_BY_IP
+    assert kind_of(a_route("connector", RouteKind.SMTP_RELAY, relay_by="certificate")) is RELAY_BY_CERTIFICATE
+    for kind in RouteKind:
+        assert kind_of(a_route("r", kind)) is KINDS[kind]
+
+
+def test_what_counts_towards_the_tenants_budget() -> None:
+    """What Exchange Online sends out for the tenant counts; the other ways do not."""
+    counting = {kind for kind in RouteKind if a_route("r", kind).counts_external}
+
+    assert counting == {RouteKind.CLIENT_SUBMISSION, RouteKind.SMTP_RELAY}
+
+
 def test_every_kind_has_its_rules() -> None:
     """Each kind of route stands in the table, with a default that its own rules allow."""
     for kind in [KINDS[kind] for kind in RouteKind] + [RELAY_BY_CERTIFICATE, RELAY_BY_IP]:
         assert kind.tls in kind.tls_modes
         assert kind.ports is None or kind.port in kind.ports
+        assert set(kind.sources) == {name for name, limit in asdict(kind.limits).items() if limit is not None}
 
 
 def test_nothing_that_logs_in_goes_without_tls() -> None:

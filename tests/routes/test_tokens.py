@@ -91,6 +91,15 @@ async def test_each_cloud_and_kind_has_its_scope(entra: FakeEntra) -> None:
     ]
 
 
+async def test_an_application_may_have_a_scope_of_its_own(tokens: Tokens, entra: FakeEntra) -> None:
+    """Where the configuration names a scope, it goes over the cloud's."""
+    own = replace(OAUTH, scope="https://outlook.office365.us/.default")
+
+    await tokens.login_for(a_lane(own))
+
+    assert [form["scope"] for form in entra.asked] == ["https://outlook.office365.us/.default"]
+
+
 async def test_a_password_needs_no_token(tokens: Tokens, entra: FakeEntra) -> None:
     """A basic login is handed on as it is, and nobody is asked."""
     login = await tokens.login_for(a_lane(BasicLogin(username="noreply", password="p")))

@@ -6,6 +6,8 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from service.sandbox import Sandbox
 
@@ -13,7 +15,17 @@ MAILBOX = "noreply@contoso.com"
 PASSWORD = "sandbox-password"
 CLIENT_ID = "11111111-1111-4111-8111-111111111111"
 CLIENT_SECRET = "sandbox-client-secret"
+HVE_ACCOUNT = "hve@contoso.com"
+HVE_PASSWORD = "sandbox-hve-password"
+ACS_USER = f"contoso-acs|{CLIENT_ID}|c0ffee00-0000-4000-8000-000000000365"
+ACS_SENDER = "donotreply@contoso.com"
 SECONDS = 15.0  # no reply of the sandbox takes longer, unless that is what is tested
+
+
+#: Which service of the sandbox a client talks to.
+DoorName = Literal["submission", "mx", "hve", "acs"]
+#: A client certificate with its chain, and its key.
+Pair = tuple[Path, Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +45,7 @@ class Answer:
 
 
 class Client:
-    """One connection to the sandbox's submission door."""
+    """One connection to a door of the sandbox."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, tls: ssl.SSLContext
@@ -74,11 +86,17 @@ class Client:
         """Whether the server closes without another word."""
         return await self.octets() == b""
 
-    async def starttls(self) -> None:
-        """Change to TLS with the sandbox's certificate authority, and say EHLO again."""
+    async def starttls(self, *, shows: Pair | None = None) -> None:
+        """Change to TLS, showing a client certificate perhaps, and say EHLO again."""
+        if shows is not None:
+            self._tls.load_cert_chain(*shows)
         assert (await self.say("STARTTLS")).code == 220
-        await self.writer.start_tls(self._tls, server_hostname="smtp.office365.com")
+        await self.handshake()
         assert (await self.say("EHLO client.example")).code == 250
+
+    async def handshake(self) -> None:
+        """Change to TLS after STARTTLS was answered."""
+        await self.writer.start_tls(self._tls, server_hostname="smtp.office365.com")
 
     async def login(self, username: str = MAILBOX, password: str = PASSWORD) -> Answer:
         """Say AUTH LOGIN; the last answer counts."""
@@ -110,10 +128,10 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def connected(sandbox: Sandbox) -> AsyncIterator[Client]:
+async def connected(sandbox: Sandbox, door: DoorName = "submission") -> AsyncIterator[Client]:
     """Open a connection and read the greeting, where there is one."""
     tls = ssl.create_default_context(cafile=sandbox.ca_file)
-    reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.submission_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", getattr(sandbox, f"{door}_port"))
     client = Client(reader, writer, tls=tls)
     try:
         client.greeting = await client.reply()
@@ -125,11 +143,13 @@ async def connected(sandbox: Sandbox) -> AsyncIterator[Client]:
 
 
 @contextlib.asynccontextmanager
-async def secured(sandbox: Sandbox) -> AsyncIterator[Client]:
+async def secured(
+    sandbox: Sandbox, door: DoorName = "submission", *, shows: Pair | None = None
+) -> AsyncIterator[Client]:
     """Connect, and change to TLS."""
-    async with connected(sandbox) as client:
+    async with connected(sandbox, door) as client:
         await client.say("EHLO client.example")
-        await client.starttls()
+        await client.starttls(shows=shows)
         yield client
 
 
@@ -157,3 +177,25 @@ def encoded(text: str) -> str:
 def xoauth2(username: str, token: str) -> str:
     """Return the initial response of XOAUTH2, as Microsoft's page has it."""
     return f"user={username}\x01auth=Bearer {token}\x01\x01"
+
+
+@contextlib.asynccontextmanager
+async def met(sandbox: Sandbox, *, shows: Pair | None = None) -> AsyncIterator[Client]:
+    """Connect to the MX and say EHLO; with a certificate to show, change to TLS first."""
+    if shows is not None:
+        async with secured(sandbox, "mx", shows=shows) as client:
+            yield client
+        return
+    async with connected(sandbox, "mx") as client:
+        await client.say("EHLO client.example")
+        yield client
+
+
+async def rcpt(client: Client, recipient: str, *, sender: str = MAILBOX) -> Answer:
+    """Begin a transaction for one recipient, return what it was told, and give the transaction up."""
+    started = await client.say(f"MAIL FROM:<{sender}>")
+    if started.code != 250:
+        return started
+    answer = await client.say(f"RCPT TO:<{recipient}>")
+    await client.say("RSET")
+    return answer

@@ -5,16 +5,19 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from service.sandbox import Sandbox, contoso
 from service.sandbox.certificates import prepare
+from tests.sandbox.broken import authority
 from tests.sandbox.client import connected
 
 
 @pytest.mark.parametrize(
     "name",
     ["smtp.office365.com", "outlook.office365.com", "localhost", "127.0.0.1", "contoso-com.mail.protection.outlook.com",
-     "contoso-onmicrosoft-com.mail.protection.outlook.com", "sandbox.mail.svc"],
+     "contoso-onmicrosoft-com.mail.protection.outlook.com", "smtp.hve.mx.microsoft", "smtp.azurecomm.net",
+     "smtp.office365.us", "sandbox.mail.svc"],
 )  # fmt: skip
 async def test_the_certificate_has_the_names_of_the_service(state: Path, name: str) -> None:
     """A strict client finds the real name, the tenant's MX and what was configured besides."""
@@ -64,7 +67,10 @@ def test_keys_are_secret_and_kept(tmp_path: Path) -> None:
     prepare(tmp_path, names=("one.example",))
 
     assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert sorted(before) == ["ca.key", "ca.pem", "server.key", "server.pem", "token.key"]
+    assert sorted(before) == [
+        "ca.key", "ca.pem", "client.key", "client.pem", "intermediate.key", "intermediate.pem", "server.key",
+        "server.pem", "token.key",
+    ]  # fmt: skip
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in before if name.endswith(".key")} == {
         0o600
     }
@@ -89,3 +95,27 @@ def test_a_lost_authority_takes_its_certificates_along(tmp_path: Path) -> None:
     certificates = prepare(tmp_path, names=())
 
     assert certificates.certificate_file.read_bytes().endswith((tmp_path / "ca.pem").read_bytes())
+
+
+def test_an_authority_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    """One that may have no intermediates cannot stand behind the client's certificate."""
+    prepare(tmp_path, names=())
+    old = authority(may_have_intermediates=False)
+    (tmp_path / "ca.pem").write_bytes(old)
+
+    prepare(tmp_path, names=())
+
+    assert (tmp_path / "ca.pem").read_bytes() != old
+
+
+def test_the_client_certificate_comes_with_its_intermediate(tmp_path: Path) -> None:
+    """The file holds the full chain below the authority, for the name and for clients."""
+    certificates = prepare(tmp_path, names=(), client="relay.fabrikam.com")
+
+    own, between = x509.load_pem_x509_certificates(certificates.client_certificate.read_bytes())
+    (above,) = x509.load_pem_x509_certificates(certificates.ca_file.read_bytes())
+    own.verify_directly_issued_by(between)
+    between.verify_directly_issued_by(above)
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["relay.fabrikam.com"]
+    assert stat.S_IMODE(certificates.client_key.stat().st_mode) == 0o600

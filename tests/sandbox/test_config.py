@@ -6,9 +6,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.sandbox import BadSandbox, SandboxApplication, SandboxConfig, SandboxMailbox, Switches, contoso
+from service.sandbox import (
+    BadSandbox,
+    SandboxAcsResource,
+    SandboxApplication,
+    SandboxConfig,
+    SandboxConnector,
+    SandboxHveAccount,
+    SandboxMailbox,
+    Switches,
+    contoso,
+)
 
 BOX = SandboxMailbox(address="noreply@contoso.com")
+BY_IP = SandboxConnector(name="By IP", addresses=("203.0.113.10",))
 
 
 @pytest.mark.parametrize(
@@ -19,6 +30,13 @@ BOX = SandboxMailbox(address="noreply@contoso.com")
         ({"mailboxes": (SandboxMailbox(address="noreply"),)}, "mailboxes: not a plain address: noreply"),
         ({"mailboxes": (SandboxMailbox(address="a@fabrikam.com"),)}, "mailboxes: the domain of a@fabrikam.com is not among"),
         ({"mailboxes": (SandboxMailbox(address="a@contoso.com", send_as=("*",)),)}, "mailboxes: not a plain address: *"),
+        ({"recipients": ("ana",)}, "recipients: not a plain address: ana"),
+        ({"connectors": (BY_IP, BY_IP)}, "connectors: By IP is there twice"),
+        ({"hve_accounts": (SandboxHveAccount(address="hve@fabrikam.com"),)}, "hve_accounts: not a plain address of an accepted"),
+        ({"hve_accounts": (SandboxHveAccount(address="hve@contoso.com", applications=("x",)),)},
+         "hve_accounts: hve@contoso.com names an application that does not exist: x"),
+        ({"acs_resources": (SandboxAcsResource(name="acs", application="x", senders=("a@contoso.com",)),)},
+         "acs_resources: acs names an application that does not exist"),
         ({"applications": ()}, "mailboxes: noreply@contoso.com names an application that does not exist"),
         ({"applications": (SandboxApplication(client_id="x", certificate="no PEM"),), "mailboxes": (BOX,)},
          "applications: x has no readable RSA certificate"),
@@ -37,12 +55,54 @@ def test_a_field_out_of_range_is_refused(changes: dict[str, Any]) -> None:
         contoso(Path("state"), **changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"certificate": "*.contoso.com", "addresses": ("203.0.113.10",)},
+        {"certificate": "mail.*.contoso.com"},
+        {"certificate": "*"},
+        {"addresses": ("203.0.112.0/23",)},
+        {"addresses": ("203.0.113.10/24",)},
+        {"addresses": ("2001:db8::1",)},
+        {"addresses": ("contoso.com",)},
+        {"certificate": "contoso.com", "kind": "Internet"},
+    ],
+)
+def test_a_connector_that_exchange_would_refuse_is_refused(changes: dict[str, Any]) -> None:
+    """By certificate or by IPv4 of /24 to /32; a wildcard stands in front or nowhere."""
+    with pytest.raises(ValidationError):
+        SandboxConnector(name="Wrong", **changes)
+
+
+@pytest.mark.parametrize(
+    "staged",
+    [
+        {"at": "rcpt", "text": "550"},
+        {"at": "rcpt", "text": "550 5.7.1 a\r\n250 b"},
+        {"at": "rcpt", "text": "350 5.7.1 not a refusal"},
+        {"at": "rcpt", "text": "550-5.7.1 of many lines"},
+        {"at": "rcpt", "text": "560 5.7.1 no such code"},
+        {"at": "mail", "text": "250 2.1.0 Sender OK"},
+        {"at": "rcpt", "text": "550 5.7.1 caf\u00e9"},
+        {"at": "quit", "text": "550 5.7.1 no such moment"},
+        {"at": "rcpt", "text": "550 5.7.1 x", "times": 0},
+        {"at": "rcpt", "text": "550 5.7.1 x", "door": "window"},
+    ],
+)
+def test_a_reply_that_cannot_be_said_is_not_staged(staged: dict[str, Any]) -> None:
+    """A staged reply is one line with a code that fits its moment."""
+    with pytest.raises(BadSandbox):
+        Switches().changed({"replies": [staged]})
+
+
 def test_secrets_do_not_show() -> None:
     """The configuration can be logged."""
     shown = repr(contoso(Path("state")))
 
     assert "noreply@contoso.com" in shown
     assert "sandbox-password" not in shown
+    assert "sandbox-hve-password" not in shown
     assert "sandbox-client-secret" not in shown
 
 

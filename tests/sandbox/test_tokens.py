@@ -28,7 +28,7 @@ async def test_msal_gets_a_token_with_a_secret(sandbox: Sandbox) -> None:
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert answer["expires_in"] == 3599
     assert claims["aud"] == "https://outlook.office365.com"
-    assert claims["roles"] == ["SMTP.SendAsApp"]
+    assert claims["roles"] == ["SMTP.SendAsApp", "Mail.Send"]
     assert (claims["tid"], claims["appid"]) == (TENANT, CLIENT_ID)
     assert claims["exp"] - claims["iat"] == 3599
 

@@ -50,7 +50,7 @@ class Organization:
     """The Microsoft 365 tenant, as far as advice depends on it."""
 
     accepted_domains: tuple[str, ...] = ()
-    licences: int | None = None
+    external_budget: int | None = None  # external recipients in 24 hours (TERRL); None: not known
     static_ips: tuple[IpAddress, ...] = ()
     hosting: Hosting | None = None
     cloud: Cloud = Cloud.WORLDWIDE
@@ -62,9 +62,9 @@ class Organization:
         return tuple(ip for ip in self.static_ips if is_public(ip))
 
     @property
-    def external_budget(self) -> int:
-        """External recipients that the tenant may have in 24 hours; the least there is where licences are unknown."""
-        return tenant_external_recipients(self.licences or 1)
+    def least_budget(self) -> int:
+        """External recipients that the tenant may have in 24 hours; the least there is where nobody knows."""
+        return tenant_external_recipients(1) if self.external_budget is None else self.external_budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

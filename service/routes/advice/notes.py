@@ -74,10 +74,14 @@ def _password_ends(case: Case) -> str:
 
 
 def _budget(case: Case) -> str:
-    known = "" if case.organization.licences else " at least; set organization.licences to know it"
+    known = (
+        ""
+        if case.organization.external_budget is not None
+        else " at least; set organization.licences to know it"
+    )
     return (
         "External recipients count towards the tenant's budget (TERRL): "
-        f"{case.organization.external_budget:,} in 24 hours{known}."
+        f"{case.organization.least_budget:,} in 24 hours{known}."
     )
 
 

@@ -315,30 +315,36 @@ def _spf(option: Option, names: Names) -> Spf:
 # -- PowerShell and admin centres -------------------------------------------------------------
 
 
-_STAYS_OFF: Final = (
-    "Set-TransportConfig -SmtpClientAuthenticationDisabled $true  # stays off for the organisation"
+_MAY_STAY_OFF: Final = (
+    "Get-TransportConfig | Format-List SmtpClientAuthenticationDisabled"
+    "  # may stay True: the mailbox's own switch goes before it"
 )
 
 
 def _submission_by_oauth(names: Names) -> list[str]:
     return [
-        _STAYS_OFF,
+        _MAY_STAY_OFF,
         *oauth_commands(names.address, names.client_id),
-        (
-            f"Add-RecipientPermission <other address> -AccessRights SendAs -Trustee {quoted(names.address)}"
-            "  # for each further sender"
-        ),
+        _send_as("<service principal id>"),
     ]
+
+
+def _send_as(trustee: str) -> str:
+    return (
+        f"Add-RecipientPermission <other address> -AccessRights SendAs -Trustee {trustee}"
+        "  # for each further sender"
+    )
 
 
 def _submission_by_password(names: Names) -> list[str]:
     user = quoted(names.address)
     return [
-        _STAYS_OFF,
+        _MAY_STAY_OFF,
         f"Set-CASMailbox -Identity {user} -SmtpClientAuthenticationDisabled $false",
         "New-AuthenticationPolicy -Name AllowSmtp -AllowBasicAuthSmtp",
         f"Set-User -Identity {user} -AuthenticationPolicy AllowSmtp",
         f"Set-User -Identity {user} -STSRefreshTokensValidFrom ([DateTime]::UtcNow)",
+        _send_as(user),
     ]
 
 

@@ -267,7 +267,7 @@ class _Run:
 
     async def _rehearse(self, session: Session, lane: Lane, place: Place) -> AsyncIterator[Step]:
         """Name sender and recipient, take it back, say good-bye."""
-        sender = self._sender or self._usual_sender(lane)
+        sender = self._sender or sender_of(lane, self._ground.accepted_domains)
         if sender is None:
             reason = (
                 "No sender is known for this route: say one (--from), or set organization.accepted_domains."
@@ -294,14 +294,6 @@ class _Run:
         else:
             yield skip("quit", "The session had ended; nothing was sent.", lane=lane.name)
 
-    def _usual_sender(self, lane: Lane) -> Address | None:
-        """The mailbox itself; otherwise an address of a domain that the route sends for."""
-        if lane.account is not None:
-            return lane.account.address
-        domains = self._route.sender_domains or self._ground.accepted_domains
-        local = "donotreply" if self._route.kind is RouteKind.AZURE_COMMUNICATION_SERVICES else "postmaster"
-        return Address.parse(f"{local}@{domains[0]}") if domains else None
-
     def _usual_recipient(self, sender: Address) -> Address:
         """An address that the route leads to: the sender itself, or the domain's postmaster (RFC 5321 §4.5.1)."""
         if self._route.mx_of is not None:
@@ -321,6 +313,15 @@ class _Run:
     def _place(self, peer: Peer) -> Place:
         host, port = peer.connect_to or (peer.host, peer.port)
         return Place(route=self._route, host=peer.host, dialled=f"{host}:{port}")
+
+
+def sender_of(lane: Lane, accepted_domains: tuple[str, ...]) -> Address | None:
+    """Choose a sender for a trial: the mailbox itself, otherwise an address that the route sends for."""
+    if lane.account is not None:
+        return lane.account.address
+    domains = lane.route.sender_domains or accepted_domains
+    local = "donotreply" if lane.route.kind is RouteKind.AZURE_COMMUNICATION_SERVICES else "postmaster"
+    return Address.parse(f"{local}@{domains[0]}") if domains else None
 
 
 def _dials_inside(route: Route) -> bool:

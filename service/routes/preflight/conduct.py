@@ -155,9 +155,7 @@ class Conductor:
         lifted = [
             lane
             for lane, reached in preflight.well.items()
-            if lane in resting
-            and _phase_of(resting[lane]) <= reached
-            and await self._records.lift_lane(lane)
+            if lane in resting and _phase_of(resting[lane]) <= reached and await self._records.lift_lane(lane)
         ]
         if lifted:
             _log.info("lanes.lifted", lanes=lifted)
