@@ -222,6 +222,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
     )
+    op.create_index(
+        "ix_sessions_password",
+        "sessions",
+        ["lane", "created_at"],
+        unique=False,
+        postgresql_where=sa.text("facts #>> '{login,method}' = 'login'"),
+    )
     op.create_table(
         "contents",
         sa.Column("message_id", sa.Text(collation="C"), nullable=False),
@@ -447,6 +454,11 @@ def downgrade() -> None:
     )
     op.drop_table("deliveries")
     op.drop_table("contents")
+    op.drop_index(
+        "ix_sessions_password",
+        table_name="sessions",
+        postgresql_where=sa.text("facts #>> '{login,method}' = 'login'"),
+    )
     op.drop_table("sessions")
     op.drop_index(op.f("ix_messages_application_id"), table_name="messages")
     op.drop_table("messages")

@@ -368,7 +368,8 @@ class _Room:
 
     day: pace.Window | None
     external: pace.Window | None
-    external_closed_until: datetime | None = None  # the tenant's budget rests, or is being probed
+    # The tenant's budget rests, is being probed, or was not looked at.
+    external_closed_until: datetime | None = None
     external_probe: bool = False  # it was refused last time: one delivery tries it
     day_wanted: int = 0  # recipients of the first delivery that did not fit
     external_wanted: int = 0
@@ -376,8 +377,11 @@ class _Room:
 
 async def _room(db: AsyncConnection, lane: str, limits: LaneLimits, now: datetime) -> _Room:
     day = await pace.day_window(db, lane, limits, now)
-    if limits.external_per_day is None or not await db.scalar(_EXTERNAL_WAITS, {"lane": lane}):
+    if limits.external_per_day is None:
         return _Room(day=day, external=None)
+    if not await db.scalar(_EXTERNAL_WAITS, {"lane": lane}):
+        # One that comes this very moment is for the next claim, which counts: this one has not locked the row.
+        return _Room(day=day, external=None, external_closed_until=now)
     tenant = await _locked(db, EXTERNAL, EXTERNAL)
     closed_until = None
     if tenant.paused_until is not None and tenant.paused_until > now:

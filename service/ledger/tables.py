@@ -213,6 +213,13 @@ sessions = Table(
     Column("lane", Text, nullable=False),
     Column("facts", JSONB, nullable=False),
     _time("created_at", nullable=False, server_default=_NOW),
+    # Who logged in with a password, for the report on their end.
+    Index(
+        "ix_sessions_password",
+        "lane",
+        "created_at",
+        postgresql_where=text("facts #>> '{login,method}' = 'login'"),
+    ),
 )
 
 attempts = Table(

@@ -8,7 +8,7 @@ the processor (base64, MIME), so the door runs it in a thread of its own.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from service.ledger.accepting import NewDelivery, NewMessage, NewRecipient, RecipientType
 from service.ledger.ids import new_id
 from service.ledger.keys import Key
+from service.mail import adopt as adoption
 from service.mail.address import Address, BadAddress, Mailbox
-from service.mail.adopt import adopt, authors
+from service.mail.adopt import adopt
 from service.mail.compose import compose
 from service.mail.draft import Attachment, BadDraft, Composed, Draft
 from service.mail.message_id import new_message_id
@@ -55,9 +56,10 @@ class Intake:
         recipients = _recipients(asked, most=self.limits.recipients)
         now = self.clock()
         message_id = new_message_id(sender.address.domain)
+        named: tuple[Address, ...] = ()
         if asked.raw is not None:
             _alone(asked)
-            composed = _adopted(_decoded(asked.raw, "/raw"), key, message_id=message_id, now=now)
+            composed, named = _adopted(_decoded(asked.raw, "/raw"), key, message_id=message_id, now=now)
         else:
             composed = _composed(_draft(asked, sender), message_id=message_id, now=now)
         return self._message(
@@ -68,6 +70,7 @@ class Intake:
             composed=composed,
             now=now,
             resting=resting or {},
+            named=named,
         )
 
     def from_rfc822(
@@ -87,7 +90,7 @@ class Intake:
         sender = _mailbox(asked.from_, "/from")
         demand_sender(key, sender.address, pointer="/from")
         now = self.clock()
-        composed = _adopted(raw, key, message_id=new_message_id(sender.address.domain), now=now)
+        composed, named = _adopted(raw, key, message_id=new_message_id(sender.address.domain), now=now)
         recipients = _recipients(asked, most=self.limits.recipients)
         return self._message(
             asked,
@@ -97,6 +100,7 @@ class Intake:
             composed=composed,
             now=now,
             resting=resting or {},
+            named=named,
         )
 
     def _message(
@@ -109,9 +113,16 @@ class Intake:
         composed: Composed,
         now: datetime,
         resting: Mapping[str, Rest],
+        named: Sequence[Address],
     ) -> NewMessage:
         plan = self._plan(
-            asked, key, sender=sender, recipients=recipients, size=len(composed.octets), resting=resting
+            asked,
+            key,
+            sender=sender,
+            recipients=recipients,
+            size=len(composed.octets),
+            resting=resting,
+            authors=tuple(each for each in named if each.key != sender.address.key),
         )
         created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         deliveries, delivery_of = [], {}
@@ -174,6 +185,7 @@ class Intake:
         recipients: "Sequence[_Recipient]",
         size: int,
         resting: Mapping[str, Rest],
+        authors: tuple[Address, ...],
     ) -> Plan:
         try:
             return self.book.plan(
@@ -185,6 +197,7 @@ class Intake:
                     stream=asked.stream,
                     test=key.test,
                     resting=resting,
+                    authors=authors,
                 )
             )
         except NoRoute as refused:
@@ -356,15 +369,16 @@ def _composed(draft: Draft, *, message_id: str, now: datetime) -> Composed:
         raise unprocessable(exc.pointer, exc.code, exc.detail) from None
 
 
-def _adopted(raw: bytes, key: Key, *, message_id: str, now: datetime) -> Composed:
+def _adopted(raw: bytes, key: Key, *, message_id: str, now: datetime) -> tuple[Composed, tuple[Address, ...]]:
+    """Take a whole message as it is; with it come the authors that its From header names."""
     try:
         composed = adopt(raw, message_id=message_id, date=now)
-        named: Iterable[Address] = authors(composed.octets)
+        named = adoption.authors(composed.octets)
     except BadDraft as exc:
         raise unprocessable("/raw", exc.code, exc.detail) from None
     for author in named:
         demand_sender(key, author, pointer="/raw")
-    return composed
+    return composed, named
 
 
 def _no_route(refused: NoRoute, asked: MessageIn, *, test: bool) -> Problem:

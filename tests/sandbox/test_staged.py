@@ -5,7 +5,7 @@ ones that a rule of the sandbox gives by itself are tried with that rule.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -240,7 +240,7 @@ async def _talk(sandbox: Sandbox, door: DoorName, until: str) -> Answer:
 async def _steps(sandbox: Sandbox, door: DoorName) -> AsyncIterator[AsyncIterator[tuple[str, Answer]]]:
     username, password, sender = LOGINS[door]
 
-    async def steps(client: Client) -> AsyncIterator[tuple[str, Answer]]:
+    async def steps(client: Client) -> AsyncGenerator[tuple[str, Answer], None]:
         assert client.greeting is not None
         yield "connect", client.greeting
         yield "ehlo", await client.say("EHLO client.example")

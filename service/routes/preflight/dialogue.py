@@ -104,7 +104,7 @@ def refusal(
     recipient: Address | None = None,
 ) -> Step:
     """Explain a refusal with the catalogue of diagnoses, the real names filled in."""
-    diagnosis = diagnoses.of_reply(reply, phase)
+    diagnosis = diagnoses.of_reply(reply, phase, place.route.kind)
     written = diagnosis.as_json(_names(place, lane, sender=sender, recipient=recipient))
     return Step(
         name=name,
