@@ -79,6 +79,7 @@ def lane_limits(settings: Settings) -> dict[str, LaneLimits]:
             messages_per_minute=lane.limits.messages_per_minute,
             messages_per_hour=lane.limits.messages_per_hour,
             recipients_per_day=lane.limits.recipients_per_day,
+            counts_external=lane.route.counts_external,
             external_per_day=book.external_budget if lane.route.counts_external else None,
         )
         for lane in book.lanes()

@@ -276,9 +276,9 @@ class Processes:
         return out.decode()
 
     @asynccontextmanager
-    async def door(self) -> AsyncIterator[Door]:
-        """Make a key, wait for the API, and give the door."""
-        key = json.loads(await self.run("keys", "create", "tests", "--json"))["key"]
+    async def door(self, application: str = "tests") -> AsyncIterator[Door]:
+        """Make a key for an application, wait for the API, and give the door."""
+        key = json.loads(await self.run("keys", "create", application, "--json"))["key"]
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {key}"}, timeout=20.0
         ) as client:

@@ -15,13 +15,16 @@ NOTE_MOVES = """
 CREATE FUNCTION recipients_note_moves() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, actor)
-        SELECT message_id, position, NULL, status, reason, attempt_id, reply,
+        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, diagnosis,
+                            actor)
+        SELECT message_id, position, NULL, status, reason, attempt_id, reply, error #>> '{diagnosis,id}',
                nullif(current_setting('postroom.actor', true), '')
         FROM new_rows ORDER BY message_id, position;
     ELSE
-        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, actor)
+        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, diagnosis,
+                            actor)
         SELECT n.message_id, n.position, o.status, n.status, n.reason, n.attempt_id, n.reply,
+               CASE WHEN n.status <> 'sending' THEN n.error #>> '{diagnosis,id}' END,
                nullif(current_setting('postroom.actor', true), '')
         FROM new_rows n JOIN old_rows o USING (message_id, position)
         WHERE o.status IS DISTINCT FROM n.status
@@ -290,6 +293,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("attempt_id", sa.Text(collation="C"), nullable=True),
         sa.Column("reply", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("diagnosis", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=True),
         sa.Column(
             "created_at",

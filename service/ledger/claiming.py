@@ -377,7 +377,7 @@ class _Room:
 
 async def _room(db: AsyncConnection, lane: str, limits: LaneLimits, now: datetime) -> _Room:
     day = await pace.day_window(db, lane, limits, now)
-    if limits.external_per_day is None:
+    if not limits.counts_external:
         return _Room(day=day, external=None)
     if not await db.scalar(_EXTERNAL_WAITS, {"lane": lane}):
         # One that comes this very moment is for the next claim, which counts: this one has not locked the row.
@@ -402,7 +402,7 @@ async def _fitting(db: AsyncConnection, chosen: Sequence[Any], room: _Room) -> S
 
     What does not fit is not overtaken by smaller ones behind it that use the same budget.
     """
-    if not chosen or (room.day is None and room.external is None):
+    if not chosen or (room.day is None and room.external is None and not room.external_probe):
         return chosen
     counted = await db.execute(_COUNTS, {"deliveries": [row.id for row in chosen]})
     counts = {row.delivery_id: (row.recipients, row.external) for row in counted}
@@ -414,11 +414,11 @@ async def _fitting(db: AsyncConnection, chosen: Sequence[Any], room: _Room) -> S
         if day is not None and recipients > day:
             room.day_wanted = recipients
             break
-        if external is not None and outside:
-            if room.external_wanted or outside > external:
+        if outside and (external is not None or room.external_probe):
+            if room.external_wanted or (external is not None and outside > external):
                 room.external_wanted = room.external_wanted or outside
                 continue
-            external = 0 if room.external_probe else external - outside
+            external = 0 if room.external_probe or external is None else external - outside
         fitting.append(row)
         day = None if day is None else day - recipients
     return fitting

@@ -260,8 +260,9 @@ def _growth(trouble: Trouble) -> dict[str, Any]:
 
 
 async def lift_lane(db: AsyncConnection, lane: str) -> bool:
-    """End the rest of a lane, because it was seen to work; return whether it rested."""
-    return await db.scalar(_LANE_WELL, {"lane": lane}) is not None
+    """End the rest of a lane and of its stopped senders: it was seen to work. Return whether anything rested."""
+    lifted = await db.scalar(_LANE_WELL, {"lane": lane}) is not None
+    return await stops.try_now(db, lane) or lifted
 
 
 _LATE = text("""

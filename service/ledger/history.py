@@ -98,6 +98,7 @@ class EventView:
     reason: str | None
     attempt_id: str | None
     reply: Mapping[str, Any] | None
+    diagnosis: str | None  # its id in the catalogue
     actor: str | None
     created_at: datetime
 
@@ -190,7 +191,7 @@ async def transcript(
 
 
 _EVENTS = text("""
-    SELECT e.id, e.message_id, r.email, e.from_status, e.to_status, e.reason, e.attempt_id, e.reply, e.actor,
+    SELECT e.id, e.message_id, r.email, e.from_status, e.to_status, e.reason, e.attempt_id, e.reply, e.diagnosis, e.actor,
            e.created_at
       FROM events e JOIN recipients r ON r.message_id = e.message_id AND r.position = e.position
      WHERE e.message_id = :id ORDER BY e.id

@@ -111,7 +111,7 @@ async def state(db: AsyncConnection, lane: str, limits: LaneLimits) -> LaneState
         now=head.now,
         resting=_resting(own, head.now),
         troubles=0 if own is None else own.troubles,
-        external_resting=_resting(pauses.get(EXTERNAL), head.now) if limits.external_per_day else None,
+        external_resting=_resting(pauses.get(EXTERNAL), head.now) if limits.counts_external else None,
         stopped=await stops.of_lane(db, lane),
         budgets=[
             Budget(window=window, frees=await pace.frees(db, window, lane, head.now))

@@ -36,7 +36,8 @@ class LaneLimits:
     messages_per_minute: int | None
     messages_per_hour: int | None
     recipients_per_day: int | None
-    external_per_day: int | None = None  # the tenant's, where this lane counts towards it
+    counts_external: bool = False  # its external recipients use the tenant's budget
+    external_per_day: int | None = None  # that budget, where it is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +135,8 @@ async def day_window(db: AsyncConnection, lane: str, limits: LaneLimits, now: da
 
 
 async def external_window(db: AsyncConnection, limits: LaneLimits, now: datetime) -> Window | None:
-    """Read the tenant's window of external recipients; None where the lane does not count towards it."""
-    if limits.external_per_day is None:
+    """Read the tenant's window of external recipients; None where it is not known, or the lane does not count."""
+    if limits.external_per_day is None or not limits.counts_external:
         return None
     used = await db.scalar(_USED["tenant"], {"lane": _TENANT, "now": now, "window": DAY})
     return Window(

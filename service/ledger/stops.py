@@ -114,6 +114,27 @@ async def lift(db: AsyncConnection, lane: str, sender: str) -> bool:
     return True
 
 
+_TRY_NOW = text("""
+    WITH ended AS (
+        SELECT lane, sender, until FROM stops WHERE lane = :lane AND until > now() FOR UPDATE
+    ), back AS (
+        UPDATE deliveries d SET due_at = now() FROM ended
+         WHERE d.lane = ended.lane AND d.sender = ended.sender AND d.due_at = ended.until
+        RETURNING d.id, ended.until
+    ), recipients_back AS (
+        UPDATE recipients r SET due_at = now() FROM back
+         WHERE r.delivery_id = back.id AND r.due_at = back.until AND r.finished_at IS NULL
+    )
+    UPDATE stops s SET until = now() FROM ended WHERE s.lane = ended.lane AND s.sender = ended.sender
+    RETURNING s.sender
+""")
+
+
+async def try_now(db: AsyncConnection, lane: str) -> bool:
+    """Let the stopped senders of a lane be tried at once; return whether there were some."""
+    return bool((await db.execute(_TRY_NOW, {"lane": lane})).all())
+
+
 async def probe(db: AsyncConnection, lane: str, sender: str, *, now: datetime) -> datetime:
     """One delivery is about to try a stopped sender: the others wait for it until the answer."""
     until: datetime = (

@@ -358,6 +358,7 @@ events = Table(
     Column("reason", Text),
     _id("attempt_id"),
     Column("reply", JSONB),
+    Column("diagnosis", Text),  # its id in the catalogue
     Column("actor", Text),  # who moved it, where a person did
     _time("created_at", nullable=False, server_default=_NOW),
     # A reader that follows the feed waits for older transactions to end before it moves on.

@@ -159,6 +159,9 @@ class MessageOut(BaseModel):
     next_attempt_at: datetime | None
     expires_at: datetime
     last_error: ErrorOut | None
+    plan: dict[str, Any] = Field(
+        description="Which way was chosen when it was accepted, and why not another one."
+    )
     on_uncertain: str
     priority: str
     stream: str
@@ -213,6 +216,7 @@ class EventOut(BaseModel):
     reason: str | None
     attempt: str | None
     reply: ReplyOut | None
+    diagnosis: str | None = Field(description="The id of what it means in the catalogue of diagnoses.")
     actor: str | None
     created_at: datetime
 

@@ -59,6 +59,7 @@ def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]
         "next_attempt_at": moment(message.created_at),
         "expires_at": moment(message.expires_at),
         "last_error": None,
+        "plan": dict(message.plan),
         "on_uncertain": message.on_uncertain,
         "priority": PRIORITIES[message.priority],
         "stream": message.stream,
@@ -107,6 +108,7 @@ def message(view: MessageView, expectation: Expectation) -> dict[str, Any]:
         "next_attempt_at": moment(min(times)) if times else None,
         "expires_at": moment(view.expires_at),
         "last_error": next((each.error for each in view.recipients if each.error is not None), None),
+        "plan": dict(view.plan),
         "on_uncertain": view.on_uncertain,
         "priority": PRIORITIES[view.priority],
         "stream": view.stream,
@@ -191,6 +193,7 @@ def event(view: EventView) -> dict[str, Any]:
         "reason": view.reason,
         "attempt": view.attempt_id,
         "reply": view.reply,
+        "diagnosis": view.diagnosis,
         "actor": view.actor,
         "created_at": moment(view.created_at),
     }

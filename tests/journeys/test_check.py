@@ -75,9 +75,7 @@ async def world(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
     async with NameServer() as dns, Sandbox(contoso(tmp_path / "sandbox")) as sandbox:
         dns.has("contoso.com", "TXT", GOOD_SPF)
         dns.has("spf.protection.outlook.com", "TXT", MICROSOFT_SPF)
-        yield World(
-            sandbox=sandbox, dns=dns, folder=tmp_path, database_url=database_url, redis_url=redis_url
-        )
+        yield World(sandbox=sandbox, dns=dns, folder=tmp_path, database_url=database_url, redis_url=redis_url)
 
 
 def steps(findings: Findings, route: int = 0) -> dict[str, dict[str, Any]]:
@@ -196,7 +194,7 @@ BROKEN: list[tuple[Break, str, str, str]] = [
     (_wrong_application, "token", "AADSTS700016", "set client_id to the Application (client) ID"),
     (_wrong_tenant, "token", "AADSTS90002", "Set entra.tenant_id"),
     (_wrong_mailbox, "auth", "535 5.7.3", "Add-MailboxPermission -Identity nobody@contoso.com"),
-    (_wrong_password, "auth", "535 5.7", "password"),
+    (_wrong_password, "auth", "535 5.7.3", "set the password in the login again"),
     (_off_for_the_tenant, "auth", "SmtpClientAuthentication is disabled for the Tenant",
      "Set-CASMailbox -Identity noreply@contoso.com -SmtpClientAuthenticationDisabled $false"),
     (_off_for_the_mailbox, "auth", "SmtpClientAuthentication is disabled for the Mailbox",

@@ -357,9 +357,7 @@ async def test_what_is_expected_happens_when_it_was_expected(
                 await asyncio.sleep(1.0)  # so that each permit frees at a time of its own
             said = [await _accepted(house, f"later{n}@example.com") for n in range(5)]
             again = [await house.message(each["id"]) for each in said]
-            ended = [
-                (await _attempts_when_sent(house, each["id"]))[-1]["ended_at"] for each in said
-            ]
+            ended = [(await _attempts_when_sent(house, each["id"]))[-1]["ended_at"] for each in said]
 
     for promise in (said, again):
         for each, at in zip(promise, ended, strict=True):

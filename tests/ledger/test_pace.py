@@ -31,7 +31,7 @@ def limits(**changes: int | None) -> LaneLimits:
         "recipients_per_day": None,
         "external_per_day": None,
     }
-    return LaneLimits(**(unlimited | changes))
+    return LaneLimits(**(unlimited | changes), counts_external=True)
 
 
 async def accept(ledger: Ledger, **what: Any) -> str:
@@ -177,6 +177,23 @@ async def test_a_refused_external_recipient_rests_all_of_them_and_nothing_else(l
     assert len((await claim(ledger, lane="two", limits=tenant)).claimed) == 1
 
 
+async def test_a_refused_external_recipient_rests_the_others_where_no_budget_is_known(ledger: Ledger) -> None:
+    """Without a count of licences the tenant's own refusal still stops external mail, and one tries it."""
+    unknown = limits()
+    for _ in range(4):
+        await accept(ledger, external=True)
+    (taken,) = (await claim(ledger, more=1, limits=unknown)).claimed
+    trouble = Trouble(scope="external", error=ERROR, first=30, factor=2, cap=100)
+    await ledger.close(a_closing(taken, Status.DEFERRED, due_in=0.0, trouble=trouble))
+    inside = await accept(ledger)
+
+    assert [each.message_id for each in (await claim(ledger, limits=unknown)).claimed] == [inside]
+
+    await run(ledger, "UPDATE lanes SET paused_until = clock_timestamp() WHERE name = '~external'")
+    assert len((await claim(ledger, limits=unknown)).claimed) == 1
+    assert (await claim(ledger, limits=unknown)).claimed == ()
+
+
 # -- senders that rest -----------------------------------------------------------------------
 
 
@@ -215,6 +232,21 @@ async def test_one_delivery_tries_a_stopped_sender_and_brings_the_others_back(le
     await ledger.close(a_closing(probe))
 
     assert len((await claim(ledger)).claimed) == 2
+
+
+async def test_a_lane_that_was_seen_to_work_lets_its_stopped_senders_be_tried(ledger: Ledger) -> None:
+    """After a check that got through, nobody waits for the end of a stop; one delivery tries it."""
+    await accept(ledger)
+    (taken,) = (await claim(ledger)).claimed
+    await refuse_sender(ledger, taken)
+    for _ in range(3):
+        await accept(ledger)
+    assert (await claim(ledger)).claimed == ()
+
+    assert await ledger.lift_lane("peer")
+
+    assert len((await claim(ledger)).claimed) == 1
+    assert (await claim(ledger)).claimed == ()
 
 
 async def test_a_refused_probe_makes_the_stop_longer(ledger: Ledger) -> None:

@@ -26,7 +26,7 @@ from service.routes.preflight.dialogue import NETWORK, Opened
 from service.routes.preflight.remedies import Place
 from service.routes.preflight.spf import Answers
 from service.routes.preflight.steps import Preflight, Status, Step, fail, ok, skip
-from service.routes.route import Lane, OAuthLogin, Route, RouteKind
+from service.routes.route import BasicLogin, Lane, OAuthLogin, Route, RouteKind
 from service.routes.tokens import Entra, TokenRefused, Tokens, TokenUnavailable
 from service.smtp.faults import CannotConnect, CannotResolve, SmtpFault
 from service.smtp.opening import addresses_of
@@ -43,6 +43,9 @@ PATIENCE = Timeouts(
 LONGEST = 240.0
 
 _SESSION = "preflight"
+
+#: What the catalogue calls a 535 that gives no reason.
+_REFUSED_LOGIN = "exo.authentication_unsuccessful"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +194,7 @@ class _Run:
         if refused:
             yield skip("auth", "Not tried: token failed.", lane=lane.name)
         else:
-            yield self._with_role(dialogue.auth_step(opened, lane), token, lane)
+            yield self._with_cause(dialogue.auth_step(opened, lane), token, lane)
         if session is None or refused:
             broke = "token" if refused else opened.broke_at
             for name in ("mail", "rcpt", "rset", "quit"):
@@ -237,14 +240,16 @@ class _Run:
             diagnosis=diagnosis.id,
         )
 
-    def _with_role(self, step: Step, token: Step | None, lane: Lane) -> Step:
-        """Where a login is refused and its token lacks the role, the role is the first thing to mend."""
+    def _with_cause(self, step: Step, token: Step | None, lane: Lane) -> Step:
+        """Put the likeliest cause of a refused login first: a role that is not in the token, or the password."""
+        if step.status is not Status.FAIL or "reply" not in step.facts:
+            return step
         expected = self._owner.expected(lane)
-        if step.status is not Status.FAIL or token is None or expected is None:
-            return step
-        if not claims.lacks_role(token, expected):
-            return step
-        return replace(step, remedy=(claims.role_remedy(expected), *step.remedy))
+        if expected is not None and token is not None and claims.lacks_role(token, expected):
+            return replace(step, remedy=(claims.role_remedy(expected), *step.remedy))
+        if isinstance(lane.login, BasicLogin) and step.diagnosis == _REFUSED_LOGIN:
+            return replace(step, remedy=(remedies.password(lane.login.username), *step.remedy))
+        return step
 
     async def _open(self, peers: tuple[Peer, ...], login: Login | None) -> tuple[Opened, Session | None]:
         """Open a session with the first peer that takes the connection."""
@@ -259,8 +264,11 @@ class _Run:
                 opened = Opened(facts=fault.facts, fault=fault, place=place)
             except SmtpFault as fault:
                 presented = await _presented(peer) if fault.code == "certificate_invalid" else None
+                if fault.facts is not None:
+                    place = self._place(peer, dialogue.our_address(fault.facts))
                 return Opened(facts=fault.facts, fault=fault, place=place, presented=presented), None
             else:
+                place = self._place(peer, dialogue.our_address(session.facts))
                 return Opened(facts=session.facts, fault=None, place=place), session
         assert opened is not None, "a route has a peer"
         return opened, None
@@ -310,9 +318,15 @@ class _Run:
         steps = await senders.spf_steps(domains, needed, self._owner._answers)  # noqa: SLF001
         return [_eased(step) for step in steps] if _dials_inside(route) else steps
 
-    def _place(self, peer: Peer) -> Place:
+    def _place(self, peer: Peer, address: str | None = None) -> Place:
         host, port = peer.connect_to or (peer.host, peer.port)
-        return Place(route=self._route, host=peer.host, dialled=f"{host}:{port}")
+        return Place(
+            route=self._route,
+            host=peer.host,
+            dialled=f"{host}:{port}",
+            tenant_id=self._ground.entra.tenant_id,
+            address=address,
+        )
 
 
 def sender_of(lane: Lane, accepted_domains: tuple[str, ...]) -> Address | None:

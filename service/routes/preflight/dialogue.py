@@ -20,7 +20,7 @@ from service.routes.preflight import remedies
 from service.routes.preflight.papers import SOON
 from service.routes.preflight.remedies import Place
 from service.routes.preflight.steps import Status, Step, fail, ok, skip, warn
-from service.routes.route import Lane
+from service.routes.route import BasicLogin, Lane, OAuthLogin
 from service.smtp.faults import SmtpFault
 from service.smtp.opening import SessionFacts, extensions_of
 from service.smtp.peer import TlsMode
@@ -204,14 +204,25 @@ def _listed(remedy: object) -> tuple[str, ...]:
 def _names(
     place: Place, lane: Lane | None, *, sender: Address | None = None, recipient: Address | None = None
 ) -> dict[str, str]:
-    mailbox = str(lane.account.address) if lane and lane.account else place.route.name
-    return {
+    """Say what the remedies call by name; what is not known is left out, and shows as `<name>`."""
+    login = lane.login if lane else place.route.login
+    mailbox = place.route.name
+    if lane and lane.account:
+        mailbox = str(lane.account.address)
+    elif isinstance(login, BasicLogin):
+        mailbox = login.username
+    names = {
         "mailbox": mailbox,
-        "sender": str(sender or mailbox),
-        "recipient": str(recipient or ""),
+        "sender": str(sender) if sender else mailbox,
+        "domain": (str(sender) if sender else mailbox).rpartition("@")[2],
+        "recipient": str(recipient) if recipient else "",
         "host": place.host,
         "route": place.route.name,
+        "tenant_id": place.tenant_id,
+        "address": place.address or "",
+        "application_id": login.client_id if isinstance(login, OAuthLogin) else "",
     }
+    return {name: value for name, value in names.items() if value}
 
 
 def _presented(certificate: Mapping[str, Any] | None) -> str:

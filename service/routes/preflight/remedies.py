@@ -25,6 +25,8 @@ class Place:
     route: Route
     host: str  # the peer's name
     dialled: str  # host:port, or what connect_to says
+    tenant_id: str = ""
+    address: str | None = None  # ours, as the peer sees it
 
     @property
     def port(self) -> int:
@@ -249,6 +251,14 @@ _BY_CODE: Mapping[str, _Writer] = {
     "certificate_invalid": _certificate,
     "tls_files_unusable": _files,
 }
+
+
+def password(username: str) -> str:
+    """Say what to do about a password that was refused without a reason."""
+    return (
+        f"Log in as {username} by hand (https://outlook.office.com); if that works, set the password in the login again "
+        "(password or password_file), otherwise have it reset."
+    )
 
 
 def for_token(code: str | None, *, client_id: str, entra: Entra) -> tuple[str, ...]:

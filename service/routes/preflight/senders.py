@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from service.routes.kinds import CLOUDS, Cloud
 from service.routes.preflight import spf
 from service.routes.preflight.lookups import DnsTrouble
-from service.routes.preflight.spf import Answers, Mechanism, Qualifier, Survey
+from service.routes.preflight.spf import Answers, Mechanism, Qualifier, Record, Survey
 from service.routes.preflight.steps import Status, Step, skip, warn
 from service.routes.route import Route, RouteKind
 
@@ -131,7 +131,8 @@ def judge(domain: str, found: Survey, needed: Needed) -> Step:
         assert record is not None
         detail = f"{domain}: {record.text} ({found.lookups} of {spf.LOOKUP_LIMIT} lookups; {_ending(found)})."
         return Step(name="spf", status=Status.OK, detail=detail, facts=facts)
-    corrected = spf.proposed(record, includes=missing.includes, addresses=missing.addresses, drop=drop)
+    away = drop.keys() | set(_in_the_way(record, missing))
+    corrected = spf.proposed(record, includes=missing.includes, addresses=missing.addresses, drop=away)
     facts["proposed"] = corrected
     worst = Status.FAIL if any(each.status is Status.FAIL for each in findings) else Status.WARN
     detail = f"{domain}: {' '.join(each.detail for each in findings)}"
@@ -189,6 +190,19 @@ def _unfit(found: Survey) -> Iterator[tuple[Mechanism, str]]:
         )
         if not documented and (network.is_private or not network.is_global or network.is_multicast):
             yield mechanism, f"{mechanism.text} is not a public address: no receiver ever sees it."
+
+
+def _in_the_way(record: Record | None, missing: _Missing) -> Iterator[str]:
+    """Find the terms that a corrected record is better without: ptr, and what goes before the new ones."""
+    for mechanism in record.mechanisms if record else ():
+        network = mechanism.network
+        refuses = mechanism.qualifier is not Qualifier.PASS and (
+            mechanism.domain in missing.includes
+            or (network is not None and any(spf.within(each, network) for each in missing.addresses))
+        )
+        everything = network is not None and network.prefixlen == 0
+        if mechanism.name == "ptr" or everything or refuses:
+            yield mechanism.text
 
 
 def _loose(found: Survey) -> Iterator[_Finding]:

@@ -11,7 +11,7 @@ A domain with a macro (`%{i}._spf.%{d}`) depends on the message: it is counted a
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -275,9 +275,9 @@ def _matches(mechanism: Mechanism, node: Node, address: IpAddress) -> bool:
         case "all":
             return True
         case "ip4" | "ip6":
-            return _within(address, mechanism.network)
+            return within(address, mechanism.network)
         case "a" | "mx":
-            return any(_within(address, network) for network in node.networks.get(mechanism.text, ()))
+            return any(within(address, network) for network in node.networks.get(mechanism.text, ()))
         case "include":
             target = node.led_to.get(mechanism.domain or "")
             return target is not None and _evaluated(target, address) is Qualifier.PASS
@@ -285,7 +285,8 @@ def _matches(mechanism: Mechanism, node: Node, address: IpAddress) -> bool:
             return False
 
 
-def _within(address: IpAddress, network: IpNetwork | None) -> bool:
+def within(address: IpAddress, network: IpNetwork | None) -> bool:
+    """Say whether an address lies in a network of its own family."""
     return network is not None and network.version == address.version and address in network
 
 
@@ -404,7 +405,7 @@ def proposed(
     *,
     includes: tuple[str, ...],
     addresses: tuple[IpAddress, ...],
-    drop: Mapping[str, str],
+    drop: Collection[str],
 ) -> str:
     """Write the record that would be right: what is there, without `drop`, with what is missing before `all`.
 
