@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import yaml
 
 from service.ledger.migrate import upgrade
 from service.local.child import Child, CommandFailed, environment_with, run
 from service.local.claim import Claim, FolderInUse
+from service.local.configuration import configuration
 from service.local.example import SENDER, message
 from service.local.programs import NotInstalled
 from service.local.report import report
@@ -51,7 +51,7 @@ from service.sandbox import Sandbox, contoso
 DEFAULT_PORT = 8025
 DATABASE = "postroom"
 KEY_NAME = "dev"
-SENDERS = (SENDER, "billing@contoso.com")
+SENDERS = (SENDER, "billing@contoso.com", "printer@contoso.com", "hve@contoso.com", "donotreply@contoso.com")
 READY_LIMIT = 60.0  # seconds until the API answers
 SENT_LIMIT = 60.0  # seconds until the first message has come to its end
 GRACE_LIMIT = 75.0  # seconds for the worker: `dispatch.shutdown_grace` and a little more
@@ -159,7 +159,15 @@ class _House:
             self.sandbox = await stack.enter_async_context(Sandbox(self.tenant))
             # The children must stop before the sandbox does: the worker may be talking to it.
             stack.push_async_callback(self.finish)
-            _write_secret(self.config, _configuration(self))
+            _write_secret(
+                self.config,
+                configuration(
+                    self.tenant,
+                    self.sandbox,
+                    database_url=self.postgres.url(DATABASE),
+                    redis_url=self.redis.url,
+                ),
+            )
         async with _step("API and worker"):
             self.api.begin()
             self.worker.begin()
@@ -284,47 +292,6 @@ async def _answers(client: httpx2.AsyncClient, path: str, *, key: str | None = N
         return False
 
 
-def _configuration(house: _House) -> str:
-    """What the file of a real installation would say, with the sandbox in Microsoft's place."""
-    tenant = house.tenant
-    application = tenant.applications[0]
-    ca_file = str(house.sandbox.ca_file)
-    settings = {
-        "database_url": house.postgres.url(DATABASE),
-        "redis_url": house.redis.url,
-        "organization": {"accepted_domains": list(tenant.accepted_domains), "licences": 25},
-        "entra": {
-            "tenant_id": tenant.tenant_id,
-            "authority": f"https://localhost:{house.sandbox.https_port}",
-            "ca_file": ca_file,
-        },
-        "routes": [
-            {
-                "name": "noreply",
-                "kind": "client_submission",
-                "host": "smtp.office365.com",
-                "port": 587,
-                "connect_to": f"{tenant.host}:{house.sandbox.submission_port}",
-                "ca_file": ca_file,
-                "mailboxes": [
-                    {
-                        "address": SENDER,
-                        "login": {
-                            "method": "oauth",
-                            "client_id": application.client_id,
-                            "client_secret": application.client_secret,
-                        },
-                        "send_as": list(tenant.mailboxes[0].send_as),
-                    }
-                ],
-            }
-        ],
-        "route_order": ["noreply"],
-    }
-    head = "# Written by `postroom dev` at each start. Environment variables (POSTROOM_…) go over it.\n"
-    return head + yaml.safe_dump(settings, sort_keys=False)
-
-
 def _welcome(house: _House, key: str) -> str:
     command = [
         "curl", "-sS", f"{house.url}/messages",
@@ -339,6 +306,8 @@ Postroom is up.
   key      {key}    (kept in {house.key_file})
   sandbox  http://{HOST}:{house.sandbox.http_port}/messages    what it took; /help: the addresses that misbehave
   state    {house.state}    data, logs, postroom.yaml
+
+  try      postroom check --config {house.config}; postroom send --help; GET /routes, /routes/compare, /lanes
 
 Send a mail with text, HTML, an inline picture and a PDF:
 
