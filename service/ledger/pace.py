@@ -16,7 +16,7 @@ same way over all lanes whose deliveries are marked external.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,31 +66,45 @@ _MESSAGES_FREE = text("""
      ORDER BY ended_at
 """)
 
+#: An attempt's end is its transaction's clock, which may be this much older than its commit.
+_SETTLED_AFTER = "interval '3 minutes'"
+
 # When each part of a day's use falls out of it. The last sum marks where the attempts themselves begin;
-# without any sum they begin a day ago.
-_DAY_OF_LANE = """
-    SELECT minute + interval '1 minute' + make_interval(secs => :window) AS at, recipients AS amount FROM uses
+# without any sum they begin a day ago. A sum of a minute that is not over and settled was made before the
+# clock was set back: that minute comes a second time, so it is counted from the attempts.
+_SUMS = f"""
+    SELECT lane, minute, recipients FROM uses
+     WHERE minute < date_trunc('minute', CAST(:now AS timestamptz) - {_SETTLED_AFTER})
+"""  # noqa: S608  (our own words)
+
+_SUMMED = f"""
+    SELECT minute + interval '1 minute' + make_interval(secs => :window) AS at, recipients AS amount
+      FROM ({_SUMS}) AS sums
      WHERE lane = :lane AND minute > CAST(:now AS timestamptz) - make_interval(secs => :window + 60)
+"""  # noqa: S608
+
+_BEHIND_THE_SUMS = f"""
+    ended_at >= greatest(CAST(:now AS timestamptz) - make_interval(secs => :window),
+                         (SELECT max(minute) + interval '1 minute' FROM ({_SUMS}) AS sums))
+"""  # noqa: S608
+
+_DAY_OF_LANE = f"""
+    {_SUMMED}
     UNION ALL
     SELECT ended_at + make_interval(secs => :window), recipient_count FROM attempts
-     WHERE lane = :lane
-       AND ended_at >= greatest(CAST(:now AS timestamptz) - make_interval(secs => :window),
-                                (SELECT max(minute) + interval '1 minute' FROM uses))
+     WHERE lane = :lane AND {_BEHIND_THE_SUMS}
     UNION ALL
     SELECT NULL, recipient_count FROM attempts WHERE lane = :lane AND ended_at IS NULL
-"""
+"""  # noqa: S608
 
-_DAY_OF_TENANT = """
-    SELECT minute + interval '1 minute' + make_interval(secs => :window) AS at, recipients AS amount FROM uses
-     WHERE lane = :lane AND minute > CAST(:now AS timestamptz) - make_interval(secs => :window + 60)
+_DAY_OF_TENANT = f"""
+    {_SUMMED}
     UNION ALL
     SELECT ended_at + make_interval(secs => :window), external_count FROM attempts
-     WHERE external_count > 0
-       AND ended_at >= greatest(CAST(:now AS timestamptz) - make_interval(secs => :window),
-                                (SELECT max(minute) + interval '1 minute' FROM uses))
+     WHERE external_count > 0 AND {_BEHIND_THE_SUMS}
     UNION ALL
     SELECT NULL, external_count FROM attempts WHERE external_count > 0 AND ended_at IS NULL
-"""
+"""  # noqa: S608
 
 _USED = {
     name: text(f"SELECT coalesce(sum(amount), 0) FROM ({rows}) AS day")  # noqa: S608  (our own words)
@@ -177,14 +191,16 @@ async def free_at(
     return None
 
 
-#: An attempt's end is its transaction's clock, which may be this much older than its commit.
-_SETTLED_AFTER = timedelta(minutes=3)
+# What was summed up before the clock was set back is summed up again when its minutes have come again.
+_TAKE_BACK = text(f"""
+    DELETE FROM uses WHERE minute >= date_trunc('minute', clock_timestamp() - {_SETTLED_AFTER})
+""")  # noqa: S608
 
-_SUM_UP = text("""
+_SUM_UP = text(f"""
     WITH span AS (
         SELECT coalesce((SELECT max(minute) + interval '1 minute' FROM uses),
                         date_trunc('minute', clock_timestamp() - interval '25 hours')) AS since,
-               date_trunc('minute', clock_timestamp() - CAST(:settled AS interval)) AS until
+               date_trunc('minute', clock_timestamp() - {_SETTLED_AFTER}) AS until
     ), ended AS (
         SELECT lane, date_trunc('minute', ended_at) AS minute, recipient_count, external_count
           FROM attempts, span WHERE ended_at >= span.since AND ended_at < span.until
@@ -194,12 +210,14 @@ _SUM_UP = text("""
     UNION ALL
     SELECT '', minute, sum(external_count) FROM ended GROUP BY minute
     ON CONFLICT DO NOTHING
-""")
+""")  # noqa: S608
+
+_DROP_OLD = text("DELETE FROM uses WHERE minute < clock_timestamp() - interval '25 hours'")
 
 
 async def sum_up(db: AsyncConnection) -> None:
     """Sum up the minutes that are over, once for all workers, and drop sums that no window needs."""
     if not await db.scalar(text("SELECT pg_try_advisory_xact_lock(hashtext('postroom.uses'))")):
         return  # somebody else is at it
-    await db.execute(_SUM_UP, {"settled": _SETTLED_AFTER})
-    await db.execute(text("DELETE FROM uses WHERE minute < clock_timestamp() - interval '25 hours'"))
+    for statement in (_TAKE_BACK, _SUM_UP, _DROP_OLD):
+        await db.execute(statement)

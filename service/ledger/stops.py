@@ -1,8 +1,9 @@
 """Senders that rest on a lane.
 
 Exchange Online refuses a mailbox altogether when the same administrator's error is repeated
-("Sender throttled due to continuous send as denied errors", 5.2.252). So after one refusal of
-a sender the rest of that sender's mail on the lane waits, and then one delivery tries it.
+("Sender throttled due to continuous send as denied errors", 5.2.252). So after a refusal the
+sender's mail on the lane goes one by one, and after the third in a row it waits, until one delivery
+has tried it again.
 
 What waits is moved to the end of the stop where a claim meets it, and comes back as soon as a
 delivery of that sender is taken. Other senders of the lane never notice (decision record 0007).
@@ -16,6 +17,9 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: So many refusals in a row, without a message that was taken between them, let a sender rest.
+REFUSALS = 3
 
 #: A probe has this long before the next one may start, in seconds; its end decides earlier.
 _PROBE = 5.0
@@ -34,14 +38,17 @@ class Stop:
 
 _OF_LANE = text("SELECT sender, until, error, troubles FROM stops WHERE lane = :lane ORDER BY sender")
 
+# Until the refusals are enough the stop ends as it begins: the sender is tried by one delivery at a time.
 _STOP = text("""
     INSERT INTO stops AS s (lane, sender, until, error)
-    VALUES (:lane, :sender, clock_timestamp() + make_interval(secs => CAST(:first AS float8)),
-            CAST(:error AS jsonb))
+    VALUES (:lane, :sender, clock_timestamp(), CAST(:error AS jsonb))
     ON CONFLICT (lane, sender) DO UPDATE
        SET troubles = s.troubles + 1, error = excluded.error, probing = false,
-           until = clock_timestamp()
-               + make_interval(secs => least(CAST(:cap AS float8), :first * power(CAST(:factor AS float8), least(s.troubles, 30))))
+           until = clock_timestamp() + make_interval(secs => CASE
+               WHEN s.troubles + 1 < :enough THEN 0
+               WHEN s.troubles + 1 = :enough THEN CAST(:first AS float8)
+               ELSE least(CAST(:cap AS float8), :first * power(CAST(:factor AS float8), least(s.troubles + 1 - :enough, 30)))
+               END)
      WHERE s.probing OR s.until <= clock_timestamp()
 """)
 
@@ -98,6 +105,7 @@ async def stop(
             "lane": lane,
             "sender": sender,
             "error": json.dumps(error),
+            "enough": REFUSALS,
             "first": first,
             "factor": factor,
             "cap": cap,

@@ -44,6 +44,8 @@ def configuration(tenant: SandboxConfig, sandbox: Sandbox, *, database_url: str,
             _communication_services(tenant, sandbox),
         ],
         "route_order": ["noreply", "inside", "connector"],
+        # A rehearsal: what rests for minutes or hours at Microsoft rests for moments here.
+        "dispatch": {"retry": {"first": "2s", "cap": "10s"}, "uncertain_after": "30s"},
     }
     return _HEAD + yaml.safe_dump(settings, sort_keys=False)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from service.ledger.stops import REFUSALS
 from tests.house import House, a_house, copies, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually
@@ -147,18 +148,26 @@ async def test_a_lane_in_trouble_rests_and_is_probed_by_one_at_a_time(
         assert waited.total_seconds() >= rest - _SAME_INSTANT
 
 
-async def test_a_refused_sender_fails_once_and_stops_there(
+async def refuse_billing(house: House) -> list[dict[str, Any]]:
+    """Send as billing@ until it rests; return the messages, which have failed."""
+    return [
+        await house.in_state(
+            await house.submit(**{"from": "billing@contoso.com"}, to=f"bill-first{n}@example.com"), "failed"
+        )
+        for n in range(REFUSALS)
+    ]
+
+
+async def test_a_refused_sender_fails_thrice_and_stops_there(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    """The first SendAsDenied fails its message with the remedy; the sender's next ones are not even tried, others go."""
+    """SendAsDenied fails its message with the remedy; after three in a row no more are even tried, others go."""
     async with submission_peer() as peer:
         peer.on("dot", reply=SEND_AS_DENIED, when=lambda rcpts: "bill" in rcpts)
         async with a_house(
             database_url, redis_url, routes=[submission(peer)], folder=tmp_path, dispatch=SLOW, workers=2
         ) as house:
-            refused = await house.in_state(
-                await house.submit(**{"from": "billing@contoso.com"}, to="bill0@example.com"), "failed"
-            )
+            refused, *_ = await refuse_billing(house)
             stopped = [
                 await house.submit(**{"from": "billing@contoso.com"}, to=f"bill{n}@example.com")
                 for n in range(1, 4)
@@ -175,7 +184,7 @@ async def test_a_refused_sender_fails_once_and_stops_there(
         "billing@contoso.com" in step and "noreply@contoso.com" in step
         for step in error["diagnosis"]["remedy"]
     )
-    assert mails_from(peer, "billing@contoso.com") == 1
+    assert mails_from(peer, "billing@contoso.com") == REFUSALS
     assert mails_from(peer, "noreply@contoso.com") == 4
     assert [(shown["status"], shown["attempts"]) for shown in waiting] == [("queued", 0)] * 3
     assert "may not send as billing@contoso.com" in because
@@ -190,26 +199,25 @@ async def test_a_stopped_sender_is_probed_alone_and_goes_on(
         async with a_house(
             database_url, redis_url, routes=[submission(peer)], folder=tmp_path, workers=2
         ) as house:
-            first = await house.submit(**{"from": "billing@contoso.com"}, to="bill0@example.com")
-            await house.in_state(first, "failed")
+            first = [str(each["id"]) for each in await refuse_billing(house)]
             ids = [
                 await house.submit(**{"from": "billing@contoso.com"}, to=f"bill{n}@example.com")
                 for n in range(1, 4)
             ]
-            await eventually(lambda: denied.acted > 1, within=60.0)  # a probe is refused
+            await eventually(lambda: denied.acted > REFUSALS, within=60.0)  # a probe is refused
             peer.behave()
             ended = [await house.in_state(message_id, "sent", "failed") for message_id in ids]
             again = await house.submit(**{"from": "billing@contoso.com"}, to="bill9@example.com")
             await house.in_state(again, "sent")
-            tried = await attempts_of(house, [first, *ids])
+            tried = await attempts_of(house, [*first, *ids])
 
     # Each refused probe fails its own message, and no more than that one.
     failed = [attempt for attempt in tried if attempt["outcome"] == "failed"]
     assert len(failed) == denied.acted
-    assert [shown["status"] for shown in ended].count("failed") == denied.acted - 1
+    assert [shown["status"] for shown in ended].count("failed") == denied.acted - REFUSALS
     assert [shown["status"] for shown in ended].count("sent") >= 1
     first_sent = next(attempt for attempt in tried if attempt["outcome"] == "sent")
-    for before, after in pairwise([*failed, first_sent]):
+    for before, after in pairwise([*failed[REFUSALS - 1 :], first_sent]):
         waited = moment(after["started_at"]) - moment(before["ended_at"])
         assert waited.total_seconds() >= 1.0 - _SAME_INSTANT
 

@@ -11,6 +11,7 @@ from service.ledger.closing import Trouble
 from service.ledger.engine import transaction
 from service.ledger.pace import LaneLimits
 from service.ledger.states import Status
+from service.ledger.stops import REFUSALS
 from tests.builders import a_closing, a_submission, claim
 
 ERROR = {"code": "send_as_denied"}
@@ -197,19 +198,39 @@ async def test_a_refused_external_recipient_rests_the_others_where_no_budget_is_
 # -- senders that rest -----------------------------------------------------------------------
 
 
-async def refuse_sender(ledger: Ledger, taken: Any, *, first: float = 30.0) -> None:
+def refused(taken: Any, *, first: float = 30.0) -> Any:
     trouble = Trouble(scope="sender", error=ERROR, first=first, factor=2, cap=100)
-    await ledger.close(a_closing(taken, Status.FAILED, trouble=trouble, lane_well=True))
+    return a_closing(taken, Status.FAILED, trouble=trouble, lane_well=True)
 
 
-async def test_a_refused_sender_rests_and_the_others_go_on(ledger: Ledger) -> None:
-    await accept(ledger, sender="billing@contoso.com")
-    (taken,) = (await claim(ledger)).claimed
+async def refuse_sender(ledger: Ledger, *, first: float = 30.0, **what: Any) -> None:
+    """Let a sender be refused as often as it takes to let it rest."""
+    for _ in range(REFUSALS):
+        await accept(ledger, **what)
+        (taken,) = (await claim(ledger)).claimed
+        await ledger.close(refused(taken, first=first))
+
+
+async def test_a_refused_sender_goes_one_by_one(ledger: Ledger) -> None:
+    """After the first refusal nothing waits, but nothing of that sender goes side by side either."""
+    for _ in range(4):
+        await accept(ledger, sender="billing@contoso.com")
+    (taken,) = (await claim(ledger, more=1)).claimed
+    await ledger.close(refused(taken))
+
+    (next_one,) = (await claim(ledger)).claimed
+    assert (await claim(ledger)).claimed == ()
+    await ledger.close(a_closing(next_one))
+
+    assert len((await claim(ledger)).claimed) == 2
+
+
+async def test_a_sender_that_is_refused_again_and_again_rests_and_the_others_go_on(ledger: Ledger) -> None:
+    await refuse_sender(ledger, sender="billing@contoso.com")
     for _ in range(30):
         await accept(ledger, sender="billing@contoso.com")
     other = await accept(ledger)
 
-    await refuse_sender(ledger, taken)
     after = await claim(ledger, more=2)
 
     assert [each.message_id for each in after.claimed] == [other]
@@ -217,11 +238,9 @@ async def test_a_refused_sender_rests_and_the_others_go_on(ledger: Ledger) -> No
 
 
 async def test_one_delivery_tries_a_stopped_sender_and_brings_the_others_back(ledger: Ledger) -> None:
-    await accept(ledger, sender="billing@contoso.com")
-    (taken,) = (await claim(ledger)).claimed
-    await refuse_sender(ledger, taken)
+    await refuse_sender(ledger)
     for _ in range(3):
-        await accept(ledger, sender="billing@contoso.com")
+        await accept(ledger)
     assert (await claim(ledger)).claimed == ()
     await run(ledger, "UPDATE stops SET until = clock_timestamp()")
     await run(ledger, "UPDATE deliveries SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
@@ -236,9 +255,7 @@ async def test_one_delivery_tries_a_stopped_sender_and_brings_the_others_back(le
 
 async def test_a_lane_that_was_seen_to_work_lets_its_stopped_senders_be_tried(ledger: Ledger) -> None:
     """After a check that got through, nobody waits for the end of a stop; one delivery tries it."""
-    await accept(ledger)
-    (taken,) = (await claim(ledger)).claimed
-    await refuse_sender(ledger, taken)
+    await refuse_sender(ledger)
     for _ in range(3):
         await accept(ledger)
     assert (await claim(ledger)).claimed == ()
@@ -250,30 +267,27 @@ async def test_a_lane_that_was_seen_to_work_lets_its_stopped_senders_be_tried(le
 
 
 async def test_a_refused_probe_makes_the_stop_longer(ledger: Ledger) -> None:
-    await accept(ledger)
-    (taken,) = (await claim(ledger)).claimed
-    await refuse_sender(ledger, taken, first=10)
+    await refuse_sender(ledger, first=10)
     await accept(ledger)
     await run(ledger, "UPDATE stops SET until = clock_timestamp()")
     (probe,) = (await claim(ledger)).claimed
 
-    await refuse_sender(ledger, probe, first=10)
+    await ledger.close(refused(probe, first=10))
 
     left = await run(ledger, "SELECT extract(epoch FROM until - clock_timestamp()), troubles FROM stops")
     seconds, troubles = left.one()
-    assert troubles == 2
+    assert troubles == REFUSALS + 1
     assert 15 < seconds <= 20
 
 
-async def test_refusals_that_come_together_are_one(ledger: Ledger) -> None:
-    for _ in range(3):
+async def test_refusals_of_a_resting_sender_that_come_late_are_not_counted(ledger: Ledger) -> None:
+    """What was under way when the stop began tells nothing new."""
+    for _ in range(REFUSALS + 2):
         await accept(ledger)
-    taken = (await claim(ledger)).claimed
+    for each in (await claim(ledger)).claimed:
+        await ledger.close(refused(each))
 
-    for each in taken:
-        await refuse_sender(ledger, each)
-
-    assert (await run(ledger, "SELECT troubles FROM stops")).scalar_one() == 1
+    assert (await run(ledger, "SELECT troubles FROM stops")).scalar_one() == REFUSALS
 
 
 # -- too many recipients ---------------------------------------------------------------------

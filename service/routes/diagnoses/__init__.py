@@ -77,12 +77,12 @@ _UNKNOWN = Diagnosis(
 _BY_FAULT = {fault: entry for entry in CATALOGUE for fault in entry.faults}
 
 #: Exchange Online tells a client that went on after a refused login the true reason at MAIL.
-_HIDDEN = re.compile(r"\bError: (5\d\d 5\.\d{1,3}\.\d{1,3} .*)", re.IGNORECASE | re.DOTALL)
+_HIDDEN = re.compile(r"\bError: ([45]\d\d [45]\.\d{1,3}\.\d{1,3} .*)", re.IGNORECASE | re.DOTALL)
 
 
 def of_reply(reply: Reply, phase: Phase | None, kind: RouteKind | None = None) -> Diagnosis:
     """Find what a reply means in the phase in which it came, on a route of this kind."""
-    hidden = _HIDDEN.search(reply.text)
+    hidden = _HIDDEN.search(reply.text) if reply.enhanced == "5.7.57" else None
     if hidden is not None:
         try:
             return of_reply(Reply.from_text(hidden[1]), Phase.AUTH, kind)

@@ -1,8 +1,6 @@
 """What speaks of the message or of the service, most of it after the final dot."""
 
 from service.routes.diagnoses.entry import (
-    CONTENT,
-    ENVELOPE,
     EXCHANGE,
     IMPROVEMENTS,
     MINUTE,
@@ -33,15 +31,19 @@ CONTENTS: tuple[Diagnosis, ...] = (
         source=IMPROVEMENTS,
         words=r"mailbox full; ?STOREDRV\.Submission|Submission\.Exception:QuotaExceeded",
     ),
-    Diagnosis(
-        id="exo.recipient_mailbox_full",
-        title="The mailbox of {recipient} is full",
-        explanation="The recipient's mailbox takes nothing more at the moment.",
-        who="application",
-        remedy=("Tell the recipient another way, or retry the message in some days.",),
-        kind=Class.PR,
-        source=NDR,
-        enhanced=r"5\.2\.2",
+    *also(
+        Diagnosis(
+            id="exo.recipient_mailbox_full",
+            title="The mailbox of {recipient} is full",
+            explanation="The recipient's mailbox takes nothing more at the moment.",
+            who="application",
+            remedy=("Tell the recipient another way, or retry the message in some days.",),
+            kind=Class.PR,
+            source=NDR,
+            enhanced=r"5\.2\.2",
+        ),
+        words=r"STOREDRV\.Deliver.{0,40}QuotaExceeded|(mailbox|account|user)[^;]{0,80} (full|over quota)",
+        codes=frozenset(range(500, 600)),
     ),
     Diagnosis(
         id="exo.invalid_recipients",
@@ -98,7 +100,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
             kind=Class.PM,
             source="RFC 1870",
             words=r"message size exceeds|too (large|big)|SendSizeLimit|RecipSizeLimit",
-            codes=frozenset({552, 554, 550}),
+            codes=frozenset(range(500, 600)),
         ),
         enhanced=r"5\.2\.3|5\.3\.4",
     ),
@@ -110,7 +112,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
         remedy=("Correct the message. What Postroom composes itself has CRLF line ends; look at `raw`.",),
         kind=Class.PM,
         source=NDR,
-        words=r"invalid message content|bare line ?feeds?|message/partial",
+        words=r"invalid message content|bare line ?feeds?|message/partial|invalid MIME content",
     ),
     Diagnosis(
         id="smtp.message_malformed_status",
@@ -137,13 +139,14 @@ CONTENTS: tuple[Diagnosis, ...] = (
     Diagnosis(
         id="exo.transport_rule_status",
         title="A mail-flow rule of the organisation refuses the message",
-        explanation="Status codes 5.7.900 to 5.7.999 are for administrators' own rules (unverified).",
+        explanation="Status codes 5.7.900 to 5.7.999 are for administrators' own rules.",
         who="exchange_admin",
         remedy=(
             "Get-TransportRule | fl Name,RejectMessageReasonText shows the rules; ask the owner of the one that fits.",
         ),
         kind=Class.PM,
-        source=SEEN,
+        source=NDR,
+        doubt="whether only rules use these status codes",
         enhanced=r"5\.7\.9\d\d",
     ),
     Diagnosis(
@@ -168,7 +171,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
         remedy=(WAITS_BY_ITSELF,),
         kind=Class.T1,
         source=EXCHANGE,
-        words=r"\bC?PRX\d|NextHop",
+        words=r"\bC?PRX\d|NextHop|message not proxied|proxy session",
         touches=Scope.LANE,
     ),
     Diagnosis(
@@ -197,14 +200,14 @@ CONTENTS: tuple[Diagnosis, ...] = (
         touches=Scope.LANE,
     ),
     Diagnosis(
-        id="smtp.service_trouble",
+        id="smtp.system_trouble",
         title="{host} has trouble at the moment",
         explanation="The server says that it cannot work right now, whatever the first digit.",
         who="nobody",
         remedy=(WAITS_BY_ITSELF,),
         kind=Class.T1,
         source="RFC 3463, section 3.4",
-        enhanced=r"4\.3\.\d+",
+        enhanced=r"4\.3\.[1-9]\d*",
         touches=Scope.LANE,
     ),
 )
@@ -301,6 +304,5 @@ GENERAL: tuple[Diagnosis, ...] = (
         kind=Class.PM,
         source="RFC 5321, section 4.2.1",
         codes=frozenset(range(500, 600)),
-        phases=CONTENT | ENVELOPE | phases("quit"),
     ),
 )

@@ -75,7 +75,8 @@ class Diagnosis:
 
     It is recognised where everything that it names fits: the code, the whole enhanced status,
     words (a regular expression, searched without regard to case), the phase, and the kind of
-    route. An entry with `faults` speaks of no reply, but of faults of that code.
+    route; where the phase or the kind is not known, only what names none. An entry with `faults`
+    speaks of no reply, but of faults of that code.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Diagnosis:
     faults: frozenset[str] = frozenset()
     touches: Scope | None = None  # None: what its class usually touches
     waits: Waits | None = None  # None: what its class usually waits
+    doubt: str | None = None  # what of it is unverified; None: as much as its source leaves open
 
     @property
     def code(self) -> str:
@@ -128,41 +130,43 @@ class Diagnosis:
         return None if self.enhanced is None else re.compile(self.enhanced)
 
     def matches(self, reply: Reply, phase: Phase | None, kind: RouteKind | None) -> bool:
-        """Say whether this entry speaks of the reply; an unknown phase or kind fits all."""
+        """Say whether this entry speaks of the reply."""
         return (
             not self.faults
             and (not self.codes or reply.code in self.codes)
-            and (not self.phases or phase is None or phase in self.phases)
-            and (not self.kinds or kind is None or kind in self.kinds)
+            and (not self.phases or phase in self.phases)
+            and (not self.kinds or kind in self.kinds)
             and (self._enhanced is None or self._enhanced.fullmatch(reply.enhanced or "") is not None)
             and (self._words is None or self._words.search(reply.text) is not None)
         )
 
     def as_json(self, names: Mapping[str, str]) -> dict[str, object]:
-        """Write the diagnosis with the real names filled in."""
+        """Write the diagnosis with the real names filled in; those in its remedies are safe to paste."""
+        doubt = self.doubt or _DOUBTS.get(self.source)
         return {
             "id": self.id,
             "title": _filled(self.title, names),
-            "explanation": _filled(self.explanation, names),
+            "explanation": _filled(self.explanation, names) + (f" Unverified: {doubt}." if doubt else ""),
             "who": self.who,
-            "remedy": [_filled(step, names, quoted=_COMMAND.match(step) is not None) for step in self.remedy],
+            "remedy": [_filled(step, names, quoted=True) for step in self.remedy],
             "source": self.source,
         }
 
 
-#: A remedy that begins with a cmdlet is pasted into a shell.
-_COMMAND = re.compile(r"(?:Get|Set|New|Add|Remove|Enable|az) ?-?[A-Za-z]")
-_PLAIN = re.compile(r"[A-Za-z0-9@._+\-]+")
+#: What PowerShell takes as one plain word: `-` at its beginning would be a parameter, `@` a splat.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+\-]*")
+#: What PowerShell takes for a single quote, the typographic ones included.
+_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 
 
 def _filled(template: str, names: Mapping[str, str], *, quoted: bool = False) -> str:
     def name(match: re.Match[str]) -> str:
-        value = names.get(match[1])
+        value = "".join(char if char.isprintable() else " " for char in names.get(match[1]) or "")
         if not value:
             return f"<{match[1]}>"
         if quoted and not _PLAIN.fullmatch(value):
             # PowerShell takes a single-quoted string word for word; a quote in it is doubled.
-            return "'" + value.replace("'", "''").replace("\n", " ").replace("\r", " ") + "'"
+            return "'" + _QUOTES.sub(r"\1\1", value) + "'"
         return value
 
     return re.sub(r"\{(\w+)\}", name, template)
@@ -186,6 +190,7 @@ SUBMISSION = frozenset({RouteKind.CLIENT_SUBMISSION})
 DIRECT_SEND = frozenset({RouteKind.DIRECT_SEND})
 RELAY = frozenset({RouteKind.SMTP_RELAY})
 MX = DIRECT_SEND | RELAY
+SMARTHOST = frozenset({RouteKind.SMARTHOST})
 HIGH_VOLUME = frozenset({RouteKind.HIGH_VOLUME_EMAIL})
 AZURE = frozenset({RouteKind.AZURE_COMMUNICATION_SERVICES})
 
@@ -204,10 +209,20 @@ OAUTH = "Microsoft: Authenticate an IMAP, POP or SMTP connection using OAuth"
 RELAY_RULES = "Microsoft: Updated requirements for SMTP relay through Exchange Online"
 REJECT_DIRECT_SEND = "Microsoft: Introducing more control over Direct Send in Exchange Online"
 TERRL = "Microsoft: Tenant External Recipient Rate Limit (TERRL)"
-HVE = "Microsoft: Manage high volume emails for Microsoft 365 (replies seen by others, unverified)"
+HVE = "Microsoft: Manage high volume emails for Microsoft 365; the reply from one source"
 ACS = "Microsoft: Service limits for Azure Communication Services"
 BUSY = "Microsoft: 4.7.500-4.7.699 server busy"
 ATTR35 = "Microsoft: Mail sent to the wrong Office 365 region (ATTR35)"
 LEGACY_TLS = "Microsoft: Opt in to the Exchange Online endpoint for legacy TLS clients"
-EXCHANGE = "wording of Exchange Server's transport, which Exchange Online shares; unverified there"
-SEEN = "seen in logs of others; not in Microsoft's pages, unverified"
+EXCHANGE = "the wording of Exchange Server's transport, whose lineage Exchange Online shares"
+SEEN = "public logs of others"
+ONE_SOURCE = "one source outside Microsoft"
+
+#: What is left open by everything that rests on such a source.
+_DOUBTS: Mapping[str, str] = {
+    EXCHANGE: "the wording is known from Exchange Server, not from Exchange Online",
+    HVE: "the reply is known from one source, not from Microsoft's pages",
+    SEEN: "the reply is known from logs, not from Microsoft's pages",
+    ONE_SOURCE: "the reply is known from one source, not from Microsoft's pages",
+}
+LATE = "at which point of the dialogue it comes"

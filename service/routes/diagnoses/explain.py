@@ -1,48 +1,41 @@
-r"""Explain any text that somebody pastes: a reply, a line of a log, an exception, a report.
+"""Explain any text that somebody pastes: a reply, a line of a log, an exception, a report.
 
-What is looked for, in this order: a code with an enhanced status (`535 5.7.139 …`), a code with
-text where one is likely to stand, an enhanced status alone, and at last words of the catalogue.
-Of several replies the worst one counts. Where the text says at which command it came ("in reply
-to RCPT TO command", "after end of data"), that is used, otherwise any phase fits.
+`pasted.py` finds what may be a reply; here the catalogue says what each means, and the most telling
+one is taken: a refusal before an acceptance, words that the catalogue knows before digits alone, a
+5yz before a 4yz, the first before the later ones. Where there are no digits, words of the
+catalogue that nobody writes by chance are enough. Nothing is made up: a text without a reply
+gives no diagnosis, and a code that was not there is not shown.
 
-Every expression here is linear in the text, and the text is cut at `LONGEST`.
+The text is cut at `LONGEST` characters, and the time is bounded for every text.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from service.routes.diagnoses import CATALOGUE, Class, Diagnosis, of_reply
 from service.routes.diagnoses.entry import Scope
+from service.routes.diagnoses.pasted import (
+    LONGEST,
+    Candidate,
+    candidates,
+    readings,
+    status_places,
+    without_signs,
+)
 from service.routes.diagnoses.trailer import Trailer, trailer
 from service.routes.route import RouteKind
 from service.smtp.phase import Phase
-from service.smtp.reply import BadReply, Reply
+from service.smtp.reply import Reply
 
-#: Characters that are looked at; longer texts are cut.
-LONGEST = 65_536
+__all__ = ["LONGEST", "Explanation", "Recognized", "explain"]
 
-_WITH_STATUS = re.compile(r"(?<![\d.])([2-5]\d\d)[ \-#]{1,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
-_CODE = re.compile(r"(?:^|[\s'\"(:;,\[>])([45]\d\d)[ \-](?=[A-Za-z\"'<(])")
-_STATUS = re.compile(r"(?<![\d.])#?([45]\.\d{1,3}\.\d{1,3})(?![\d.])")
-_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "«": '"', "»": '"', "\u00a0": " "})
-_CONTINUED = re.compile(r"(?<=\d)-(?=[245]\.\d)")
-_SPACES = re.compile(r"\s+")
-#: `(535, b'5.7.139 …')` of Python, and the same in other brackets.
-_TUPLE = re.compile(r"\(?\b([45]\d\d)\b, ?b?['\"]")
-#: What ends a reply in a log line or an exception.
-_TAIL = re.compile(r"\s*(?:['\"]\)?|\(in reply to [^)]{1,60}\)|\))+\s*$")
+#: Replies of one text that are looked up; the others of a long log are left aside.
+_MOST = 48
 
-_PHASES: tuple[tuple[str, Phase], ...] = (
-    (r"end of (data|message)|after (the )?(final )?dot|DATA\s*\.|end-of-data", Phase.REPLY),
-    (r"RCPT( TO)?\b", Phase.RCPT),
-    (r"MAIL( FROM)?:?<|MAIL FROM|in reply to MAIL|after MAIL", Phase.MAIL),
-    (r"\bAUTH\b|invalid login|SMTPAuthentication|authentication (failed|error|unsuccessful)", Phase.AUTH),
-    (r"in reply to (HELO|EHLO)|after (HELO|EHLO)|\bEHLO\b", Phase.EHLO),
-    (r"\bSTARTTLS\b", Phase.STARTTLS),
-    (r"in reply to DATA|after DATA|DATA command", Phase.DATA),
-    (r"initial connection|while connecting|greeting", Phase.GREETING),
-)
+#: A status alone: which codes it may have come with, the usual ones first.
+_CODES_OF = {"2": (250,), "4": (450, 451, 421, 452, 454, 432), "5": (550, 535, 530, 554, 501, 552, 503, 504)}
 
 _THEN: Mapping[Class, str] = {
     Class.T1: "It passes by itself: Postroom tries again after {wait}, then less and less often.",
@@ -62,15 +55,70 @@ _WHAT = {
     Scope.SPLIT: "nothing",
 }
 
+# -- names that a text gives away: plain ones only, because remedies are pasted into shells -----
+
+_ADDRESS = r"([A-Za-z0-9._+\-]{1,64}@[A-Za-z0-9.\-]{3,253}[A-Za-z0-9])"
+_IP = r"\[?((?:\d{1,3}\.){3}\d{1,3})\b"
+_NAMES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
+    ("mailbox", re.compile(rf"SendAsDenied; {_ADDRESS} not allowed to send as", re.IGNORECASE)),
+    ("sender", re.compile(rf"not allowed to send as {_ADDRESS}", re.IGNORECASE)),
+    ("sender", re.compile(rf"MAIL FROM:<{_ADDRESS}>", re.IGNORECASE)),
+    ("recipient", re.compile(rf"(?:RCPT TO:|\bto=)<{_ADDRESS}>", re.IGNORECASE)),
+    ("recipient", re.compile(rf"Final-Recipient: rfc822; ?{_ADDRESS}", re.IGNORECASE)),
+    ("recipient", re.compile(rf"Recipient {_ADDRESS} not found", re.IGNORECASE)),
+    (
+        "address",
+        re.compile(rf"(?:sending IP|banned sender|later from|mail server|messages from|Client host) {_IP}", re.IGNORECASE),
+    ),
+    ("host", re.compile(r"\bhost ([A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}) ?\[", re.IGNORECASE)),
+)  # fmt: skip
+
+# -- words alone --------------------------------------------------------------------------------
+
+#: Entries whose words are everyday language: they need digits beside them.
+_EVERYDAY = frozenset(
+    {
+        "smtp.idle_too_long",
+        "smtp.dialogue_refused",
+        "smtp.message_too_large",
+        "smtp.message_too_large_status",
+        "smtp.message_malformed",
+        "exo.service_trouble",
+        "exo.ipv6_not_taken",
+    }
+)
+_SHORTEST = 15  # characters of a phrase that is no accident
+_TECHNICAL = re.compile(r"[a-z][A-Z]|[A-Za-z]\d{2,}|\d\)|[a-z]\.[A-Z]|[A-Z]{2}\w*\.[A-Z]|X\d")
+_ABOUT_MAIL = re.compile(
+    r"smtp|mail|recipient|sender|relay|tenant|authenticat|spamhaus|DMARC|SPF\b|\bTLS\b|direct send|exchange|office 365"
+    r"|connector|block list",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognized:
+    """What a text holds of a reply: what was not there is None."""
+
+    code: int | None
+    enhanced: str | None
+    text: str
+    phase: Phase | None
+
+    def as_json(self) -> dict[str, object]:
+        """Write it as the API shows it."""
+        phase = None if self.phase is None else self.phase.word
+        return {"code": self.code, "enhanced": self.enhanced, "text": self.text, "phase": phase}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What was recognised in a text, and what it means. Without a diagnosis: nothing was."""
+    """What was recognised in a text, and what it means; all None where nothing was."""
 
-    reply: Reply | None  # None: words or a status alone
-    phase: Phase | None
+    recognized: Recognized | None
     trailer: Trailer | None
-    diagnosis: Diagnosis | None
+    diagnosis: Diagnosis | None  # None also for an acceptance
+    names: Mapping[str, str] = field(default_factory=dict)  # that the text itself gives: mailbox, sender …
 
     @property
     def retryable(self) -> bool:
@@ -81,84 +129,174 @@ class Explanation:
     def then(self) -> str:
         """Say in one sentence what Postroom does with it."""
         if self.diagnosis is None:
-            return "Nothing in this text looks like an SMTP reply."
+            if self.recognized is None:
+                return "Nothing in this text looks like an SMTP reply that the catalogue knows."
+            return "It is no refusal: the server took this step."
         if self.diagnosis.scope is Scope.SPLIT:
             return "Postroom sends to the other recipients at once, in smaller transactions."
-        if self.diagnosis.scope is Scope.SENDER and self.diagnosis.kind is Class.A:
-            wait = _duration(self.diagnosis.first)
-            return f"This message fails; the sender's others wait, and one of them tries after {wait}."
         wait, what = _duration(self.diagnosis.first), _WHAT[self.diagnosis.scope]
         return _THEN[self.diagnosis.kind].format(wait=wait, what=what)
 
+    def as_json(self, names: Mapping[str, str]) -> dict[str, object]:
+        """Write it as the API shows it; `names` go before those of the text."""
+        diagnosis = self.diagnosis
+        shown = (
+            None if diagnosis is None else diagnosis.as_json({"host": "the server"} | {**self.names, **names})
+        )
+        if shown is not None:
+            shown["title"] = _capital(str(shown["title"]))
+        return {
+            "object": "explanation",
+            "recognized": None if self.recognized is None else self.recognized.as_json(),
+            "trailer": None if self.trailer is None else self.trailer.as_json(),
+            "diagnosis": shown,
+            "class": None if diagnosis is None else diagnosis.kind.value,
+            "retryable": self.retryable,
+            "then": self.then,
+        }
+
 
 def explain(text: str, *, kind: RouteKind | None = None, phase: Phase | None = None) -> Explanation:
-    """Find the reply in a text and what it means, on a route of this kind where that is known."""
-    line = _one_line(text)
-    phase = phase or _phase(line)
-    found = list(_replies(line))
-    best = max(
-        found, key=lambda reply: (reply.code >= 400, reply.enhanced is not None, reply.code), default=None
+    """Find the reply in a text and what it means, on a route of this kind where that is known.
+
+    `phase` goes before what the text says about it.
+    """
+    best: _Found | None = None
+    lines = readings(text)
+    for line in lines:
+        found = _best(line, kind=kind, phase=phase)
+        if found is not None and (best is None or found.rank > best.rank):
+            best = found
+    if best is None:
+        return Explanation(recognized=None, trailer=None, diagnosis=None)
+    given = best.candidate
+    return Explanation(
+        recognized=Recognized(
+            code=given.code, enhanced=given.enhanced, text=given.text, phase=phase or given.phase
+        ),
+        trailer=trailer(given.text),
+        diagnosis=best.diagnosis,
+        names=_names(without_signs(lines[0])),
     )
-    if best is not None and best.code >= 400:
-        known = of_reply(best, phase, kind)
-        return Explanation(reply=best, phase=phase, trailer=trailer(best.text), diagnosis=known)
-    by_words = None if best is not None else _by_words(line, phase, kind)
-    return Explanation(reply=best, phase=phase, trailer=trailer(line), diagnosis=by_words)
 
 
-def _one_line(text: str) -> str:
-    """Join what mail clients and terminals broke, and make quotes plain."""
-    plain = text[:LONGEST].translate(_QUOTES)
-    plain = plain.replace("\\r\\n", " ").replace("\\n", " ")
-    plain = _TUPLE.sub(r"\1 ", plain)
-    return _SPACES.sub(" ", _CONTINUED.sub(" ", plain)).strip()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A candidate, what it means, and how much it tells: greater ranks tell more."""
+
+    candidate: Candidate
+    diagnosis: Diagnosis | None
+    rank: tuple[bool, int, bool, bool, bool]
 
 
-def _phase(line: str) -> Phase | None:
-    return next((phase for words, phase in _PHASES if re.search(words, line, re.IGNORECASE)), None)
+def _best(line: str, *, kind: RouteKind | None, phase: Phase | None) -> _Found | None:
+    """Take the most telling reply of one reading; the first of several that tell the same."""
+    seen: dict[Candidate, Candidate] = {}
+    taken: list[Candidate] = []
+    for each in islice(candidates(line), _MOST * 8):
+        if each.refuses:
+            seen.setdefault(replace(each, phase=None), each)
+        elif not taken:
+            taken.append(each)
+    found = [_found(each, kind=kind, phase=phase or each.phase) for each in list(seen.values())[:_MOST]]
+    found = found or [_acceptance(each) for each in taken]
+    if not found:
+        found = [*_by_status(line, kind=kind, phase=phase), *_by_words(line, kind=kind, phase=phase)]
+    return max(found, key=lambda each: each.rank, default=None)
 
 
-def _replies(line: str) -> Iterator[Reply]:
-    """Take each reply with its text up to the next one."""
-    marks = list(_WITH_STATUS.finditer(line))
-    marks = marks or list(_CODE.finditer(line)) or list(_STATUS.finditer(line))
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        end = len(line) if following is None else following.start()
-        rest = _TAIL.sub("", line[mark.end() : end])
-        if mark.re is _WITH_STATUS:
-            written = f"{mark[1]} {mark[2]} {rest.strip(' -:')}"
-        elif mark.re is _CODE:
-            written = f"{mark[1]} {rest.strip()}"
-        else:
-            # An enhanced status alone has its class for a code: 5.7.139 is some 5yz.
-            written = f"{mark[1][0]}50 {mark[1]} {rest.strip(' -:;')}"
-        try:
-            reply = Reply.from_text(_without_repeats(written))
-        except BadReply:
-            continue
-        yield reply
+def _found(candidate: Candidate, *, kind: RouteKind | None, phase: Phase | None) -> _Found:
+    """Say what a candidate means; a status alone may have come with one of several codes."""
+    enhanced = candidate.enhanced
+    codes = (candidate.code,) if candidate.code is not None else _CODES_OF[(enhanced or "5")[0]]
+    meanings = [
+        _meaning(Reply(code=code, enhanced=enhanced, text=candidate.text, lines=()), phase, kind)
+        for code in codes
+    ]
+    diagnosis = max(meanings, key=_telling)  # the first of the best
+    digits = str(candidate.code or enhanced)
+    return _Found(
+        candidate=candidate,
+        diagnosis=diagnosis,
+        rank=(
+            True,
+            _telling(diagnosis),
+            enhanced is not None and enhanced[2:4] != "0.",  # x.0.x says "something else"
+            digits.startswith("5"),
+            candidate.code is not None and enhanced is not None,
+        ),
+    )
 
 
-def _without_repeats(written: str) -> str:
-    """Drop the code that a reply of several lines repeats before each line."""
-    code = written[:3]
-    return written[:4] + re.sub(rf"(?<= ){code}[ -](?=[A-Za-z245])", "", written[4:])
+def _acceptance(candidate: Candidate) -> _Found:
+    return _Found(candidate=candidate, diagnosis=None, rank=(False, 0, False, False, False))
 
 
-def _by_words(line: str, phase: Phase | None, kind: RouteKind | None) -> Diagnosis | None:
-    """Find an entry by its words alone."""
+def _telling(diagnosis: Diagnosis) -> int:
+    """Say how special an entry is: known by words, by its status, or by digits alone."""
+    return 3 if diagnosis.words is not None else 2 if diagnosis.enhanced is not None else 1
+
+
+def _meaning(reply: Reply, phase: Phase | None, kind: RouteKind | None) -> Diagnosis:
+    """Look a reply up. What is not known is not guessed: an entry for one kind or phase needs it."""
+    diagnosis = of_reply(reply, phase, kind)
+    if diagnosis.kinds and kind is None:
+        others = [of_reply(reply, phase, each) for each in RouteKind]
+        fitting = [each for each in others if not each.kinds and _telling(each) >= _telling(diagnosis)]
+        diagnosis = fitting[0] if fitting else diagnosis
+    if phase is None and diagnosis.phases and _telling(diagnosis) == 1:
+        diagnosis = of_reply(reply, Phase.REPLY, kind)
+    return diagnosis
+
+
+def _by_status(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Iterator[_Found]:
+    """Take a status that stands anywhere, where words that the catalogue knows stand beside it."""
+    for candidate in islice(status_places(line), _MOST):
+        found = _found(candidate, kind=kind, phase=phase or candidate.phase)
+        entry = found.diagnosis
+        if entry is not None and entry.words is not None and _no_accident(entry, candidate.text) is not None:
+            yield found
+
+
+def _by_words(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Iterator[_Found]:
+    """Take the first entry whose words stand in a text without digits."""
+    whole = without_signs(line)
     for entry in CATALOGUE:
-        if (
-            entry.words is None
-            or entry.faults
-            or (entry.kinds and kind is not None and kind not in entry.kinds)
-        ):
+        if entry.words is None or entry.enhanced is not None or entry.faults:
             continue
-        if re.search(entry.words, line, re.IGNORECASE):
-            code = min(entry.codes, default=550)
-            reply = Reply(code=code, enhanced=None, text=line, lines=(line,))
-            return entry if entry.enhanced is None else of_reply(reply, phase, kind)
-    return None
+        if entry.kinds and (kind is None or kind not in entry.kinds):
+            continue
+        if (words := _no_accident(entry, whole)) is not None:
+            candidate = Candidate(code=None, enhanced=None, text=words, phase=phase)
+            yield _Found(candidate=candidate, diagnosis=entry, rank=(True, 3, False, False, False))
+            return
+
+
+def _no_accident(entry: Diagnosis, text: str) -> str | None:
+    """Give the words of an entry that stand in a text, where they are not everyday language."""
+    found = None if entry.words is None else re.search(entry.words, text, re.IGNORECASE)
+    if found is None:
+        return None
+    if _TECHNICAL.search(found[0]) is not None:
+        return found[0]
+    if entry.id in _EVERYDAY or len(found[0]) < _SHORTEST or _ABOUT_MAIL.search(text) is None:
+        return None
+    return found[0]
+
+
+def _names(line: str) -> dict[str, str]:
+    """Take the names out of a text that remedies may call things by."""
+    names: dict[str, str] = {}
+    for name, pattern in _NAMES:
+        if name not in names and (found := pattern.search(line)) is not None:
+            names[name] = found[1]
+    if "sender" in names:
+        names["domain"] = names["sender"].rpartition("@")[2]
+    return names
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _duration(seconds: float) -> str:

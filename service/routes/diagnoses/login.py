@@ -1,19 +1,20 @@
 """Refused logins: SMTP AUTH switches, policies, passwords, tokens, accounts of High Volume Email."""
 
 from service.routes.diagnoses.entry import (
-    CONTENT,
-    ENVELOPE,
     EXCHANGE,
     FIX,
     HIGH_VOLUME,
     HVE,
     OAUTH,
-    OPENING,
+    ONE_SOURCE,
+    SEEN,
     USE_OAUTH,
     WAITS_BY_ITSELF,
     Class,
     Diagnosis,
+    Scope,
     Waits,
+    also,
     phases,
 )
 
@@ -47,16 +48,20 @@ LOGIN: tuple[Diagnosis, ...] = (
         source=FIX,
         words=r"SmtpClientAuthentication is disabled for the Mailbox",
     ),
-    Diagnosis(
-        id="exo.basic_auth_retired",
-        title="Microsoft has ended logins with a password for client submission",
-        explanation="The reply that Microsoft announced for the end of basic authentication. No switch brings it back "
-        "once that is final (not seen live yet: unverified).",
-        who="exchange_admin",
-        remedy=(USE_OAUTH, "Or take another route: `POST /routes/recommend` says which one fits."),
-        kind=Class.A,
-        source=FIX,
-        words=r"basic authentication is not supported",
+    *also(
+        Diagnosis(
+            id="exo.basic_auth_retired",
+            title="Microsoft has ended logins with a password for client submission",
+            explanation="The reply that Microsoft announced for the end of basic authentication. No switch brings it back "
+            "once that is final.",
+            who="exchange_admin",
+            remedy=(USE_OAUTH, "Or take another route: `POST /routes/recommend` says which one fits."),
+            kind=Class.A,
+            source=FIX,
+            doubt="the reply was announced, and has not been seen yet",
+            words=r"basic authentication is not supported",
+        ),
+        enhanced=r"5\.7\.30",
     ),
     Diagnosis(
         id="exo.basic_auth_disabled",
@@ -111,14 +116,13 @@ LOGIN: tuple[Diagnosis, ...] = (
         who="operator",
         remedy=("Put the mailbox's present password into Postroom's configuration.", USE_OAUTH),
         kind=Class.A,
-        source="seen in one place: unverified",
+        source=ONE_SOURCE,
         words=r"user credentials were incorrect",
     ),
     Diagnosis(
         id="exo.authentication_not_allowed",
         title="The organisation's configuration does not allow this login",
-        explanation="Security defaults or an authentication policy stand against the account's login with a password "
-        "(seen with High Volume Email, from one source: unverified).",
+        explanation="Security defaults or an authentication policy stand against the account's login with a password.",
         who="exchange_admin",
         remedy=(
             USE_OAUTH,
@@ -130,6 +134,47 @@ LOGIN: tuple[Diagnosis, ...] = (
         kind=Class.A,
         source=HVE,
         words=r"organization configuration does not allow this authentication",
+    ),
+    Diagnosis(
+        id="entra.account_trouble",
+        title="Microsoft Entra has something against the account {mailbox}",
+        explanation="The account may be disabled, blocked, at risk, or waiting for its owner at a sign-in page.",
+        who="entra_admin",
+        remedy=(
+            "Entra ID, Monitoring, Sign-in logs: look for {mailbox}; the entry says what is wrong with the account.",
+            "Check that it is enabled: Get-MgUser -UserId {mailbox} -Property AccountEnabled",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        words=r"account has an issue",
+    ),
+    Diagnosis(
+        id="exo.mailbox_not_accessible",
+        title="The mailbox {mailbox} cannot be used",
+        explanation="The login was understood, but there is no mailbox behind it: no licence, disabled, or being moved.",
+        who="exchange_admin",
+        remedy=(
+            "Get-Mailbox {mailbox} | fl RecipientTypeDetails,AccountDisabled,SkuAssigned",
+            "Give it a licence with Exchange Online: Microsoft 365 admin center, Users, Active users.",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        words=r"mailbox cannot be accessed",
+        phases=_AUTH,
+    ),
+    Diagnosis(
+        id="exo.mailbox_logon_failure",
+        title="The application may not open the mailbox {mailbox}",
+        explanation="The login was taken, but the mailbox cannot be opened when the message is stored: the application lacks "
+        "FullAccess, or the permission has not arrived everywhere yet (up to an hour). The code says passing.",
+        who="exchange_admin",
+        remedy=(
+            "Add-MailboxPermission -Identity {mailbox} -User <service principal id> -AccessRights FullAccess",
+            "If it was given a moment ago, nobody has to act: Postroom tries again by itself.",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        words=r"mailbox logon failure|MapiExceptionLogonFailed",
     ),
     Diagnosis(
         id="entra.federation_insecure",
@@ -161,6 +206,7 @@ LOGIN: tuple[Diagnosis, ...] = (
         kind=Class.T1,
         source=HVE,
         enhanced=r"5\.7\.14[23]",
+        touches=Scope.LANE,
         waits=Waits(first=5.0, cap=300.0),
     ),
     Diagnosis(
@@ -223,7 +269,8 @@ LOGIN: tuple[Diagnosis, ...] = (
         remedy=("Set the login's `method` to `oauth` or `basic`, and check that `host` is the right one.",),
         kind=Class.CFG,
         source=EXCHANGE,
-        codes=frozenset({504}),
+        codes=frozenset({504, 538, 534, 535}),
+        words=r"unrecognized authentication type|(authentication|auth) (type|mechanism)",
     ),
     Diagnosis(
         id="smtp.temporary_login_failure",
@@ -233,8 +280,8 @@ LOGIN: tuple[Diagnosis, ...] = (
         remedy=(WAITS_BY_ITSELF,),
         kind=Class.T1,
         source="RFC 4954, section 6",
-        words=r"temporary authentication failure|temporary server error",
-        phases=_AUTH,
+        words=r"temporary authentication failure",
+        touches=Scope.LANE,
     ),
     Diagnosis(
         id="exo.hve_authentication_unsuccessful",
@@ -250,22 +297,26 @@ LOGIN: tuple[Diagnosis, ...] = (
         codes=frozenset({535}),
         kinds=HIGH_VOLUME,
     ),
-    Diagnosis(
-        id="exo.authentication_unsuccessful",
-        title="Exchange Online refused the login of {mailbox}",
-        explanation="The password or token is wrong, the mailbox does not exist, the application has no permission on "
-        "it, or its service principal was registered with the wrong object id.",
-        who="exchange_admin",
-        remedy=(
-            "New-ServicePrincipal -AppId {application_id} -ObjectId <object id of the enterprise application>",
-            "Add-MailboxPermission -Identity {mailbox} -User <service principal id> -AccessRights FullAccess",
-            "Check that the application has SMTP.SendAsApp with admin consent: `postroom check` shows the token's roles.",
-            "Get-CASMailbox {mailbox} | fl SmtpClientAuthenticationDisabled",
+    *also(
+        Diagnosis(
+            id="exo.authentication_unsuccessful",
+            title="Exchange Online refused the login of {mailbox}",
+            explanation="The password or token is wrong, the mailbox does not exist, the application has no permission on "
+            "it, or its service principal was registered with the wrong object id.",
+            who="exchange_admin",
+            remedy=(
+                "New-ServicePrincipal -AppId {application_id} -ObjectId <object id of the enterprise application>",
+                "Add-MailboxPermission -Identity {mailbox} -User <service principal id> -AccessRights FullAccess",
+                "Check that the application has SMTP.SendAsApp with admin consent: `postroom check` shows the token's roles.",
+                "Get-CASMailbox {mailbox} | fl SmtpClientAuthenticationDisabled",
+            ),
+            kind=Class.A,
+            source=OAUTH,
+            codes=frozenset({535}),
+            words=r"authentication unsuccessful|unable to proxy authenticated session",
         ),
-        kind=Class.A,
-        source=OAUTH,
+        enhanced=r"5\.7\.(3|139)",
         codes=frozenset({535}),
-        words=r"authentication unsuccessful",
     ),
     Diagnosis(
         id="smtp.login_refused",
@@ -277,17 +328,19 @@ LOGIN: tuple[Diagnosis, ...] = (
         source="RFC 4954, section 6",
         codes=frozenset({535, 534, 538}),
     ),
-    Diagnosis(
-        id="smtp.not_authenticated",
-        title="The server wants a login first",
-        explanation="The server refused the sender because the session is not logged in.",
-        who="operator",
-        remedy=("Give the route a login, or choose a route that needs none.",),
-        kind=Class.A,
-        source=FIX,
-        codes=frozenset({530, 550}),
-        words=r"not authenticated|authentication required",
-        phases=OPENING | _AUTH | ENVELOPE | CONTENT,
+    *also(
+        Diagnosis(
+            id="smtp.not_authenticated",
+            title="The server wants a login first",
+            explanation="The server refused the sender because the session is not logged in.",
+            who="operator",
+            remedy=("Give the route a login, or choose a route that needs none.",),
+            kind=Class.CFG,
+            source=FIX,
+            codes=frozenset({530, 550, 554}),
+            words=r"client (was )?not authenticated|^(smtp; )?not authenticated|authentication (is )?required",
+        ),
+        enhanced=r"5\.7\.57",
     ),
     Diagnosis(
         id="smtp.login_failed_for_now",
@@ -299,6 +352,7 @@ LOGIN: tuple[Diagnosis, ...] = (
         source="RFC 4954, section 6",
         codes=frozenset(range(400, 500)),
         phases=_AUTH,
+        touches=Scope.LANE,
     ),
     Diagnosis(
         id="smtp.login_impossible",

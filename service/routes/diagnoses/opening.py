@@ -10,22 +10,40 @@ from service.routes.diagnoses.entry import (
     Diagnosis,
     Scope,
     Waits,
+    also,
 )
 
 OPENINGS: tuple[Diagnosis, ...] = (
     Diagnosis(
-        id="exo.tls_too_old",
-        title="{host} does not take TLS 1.0 and 1.1",
-        explanation="Our side offered an old version of TLS. Postroom itself speaks TLS 1.2 and newer: something "
-        "between us and the server may be doing TLS in our place.",
+        id="exo.legacy_tls_not_allowed",
+        title="The organisation has not allowed TLS 1.0 and 1.1",
+        explanation="The endpoint for old clients takes old versions of TLS only where the tenant has opted in. Postroom "
+        "speaks TLS 1.2 and newer and needs no such endpoint: something in between may be doing TLS in its place.",
         who="operator",
         remedy=(
-            "Look for a proxy or an inspection of TLS on the way to {host}.",
-            "postroom check --route {route}",
+            "Set the route's `host` to smtp.office365.com and look for a proxy that does TLS on the way to {host}.",
+            "Or, worldwide cloud only: Set-TransportConfig -AllowLegacyTLSClients $true",
         ),
         kind=Class.CFG,
         source=LEGACY_TLS,
-        words=r"TLS 1\.0 and 1\.1 are not supported",
+        words=r"TLS 1\.0 and 1\.1 are not supported by your organi[sz]ation",
+    ),
+    *also(
+        Diagnosis(
+            id="exo.tls_too_old",
+            title="{host} does not take TLS 1.0 and 1.1",
+            explanation="Our side offered an old version of TLS. Postroom itself speaks TLS 1.2 and newer: something "
+            "between us and the server may be doing TLS in our place.",
+            who="operator",
+            remedy=(
+                "Look for a proxy or an inspection of TLS on the way to {host}.",
+                "postroom check --route {route}",
+            ),
+            kind=Class.CFG,
+            source=LEGACY_TLS,
+            words=r"TLS 1\.0 and 1\.1 are not supported",
+        ),
+        enhanced=r"4\.7\.66|5\.7\.67",
     ),
     Diagnosis(
         id="smtp.starttls_needed",
@@ -104,7 +122,7 @@ OPENINGS: tuple[Diagnosis, ...] = (
         remedy=("Set `ehlo_name` of the route {route} to this machine's own full domain name.",),
         kind=Class.CFG,
         source=NDR,
-        words=r"invalid domain name|EHLO requires domain address|bad HELO",
+        words=r"invalid domain name|EHLO requires domain address|bad HELO|helo command rejected",
     ),
     Diagnosis(
         id="exo.banned_domain",
@@ -125,6 +143,7 @@ OPENINGS: tuple[Diagnosis, ...] = (
         kind=Class.T1,
         source=EXCHANGE,
         codes=frozenset({421}),
+        touches=Scope.LANE,
         words=r"too many errors on this connection",
     ),
     Diagnosis(
@@ -135,6 +154,7 @@ OPENINGS: tuple[Diagnosis, ...] = (
         remedy=("Nobody has to act: Postroom opens another session.",),
         kind=Class.T1,
         source=EXCHANGE,
+        codes=frozenset({421, 451}),
         words=r"connection timed out|connection dropped|timeout waiting for client input",
         touches=Scope.LANE,
         waits=Waits(first=5.0, cap=HOUR / 4),

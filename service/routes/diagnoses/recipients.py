@@ -3,6 +3,7 @@
 from service.routes.diagnoses.entry import (
     EXCHANGE,
     HOUR,
+    LATE,
     NDR,
     SEEN,
     WAITS_BY_ITSELF,
@@ -14,6 +15,23 @@ from service.routes.diagnoses.entry import (
 )
 
 RECIPIENTS: tuple[Diagnosis, ...] = (
+    *also(
+        Diagnosis(
+            id="exo.recipient_restricted",
+            title="{recipient} takes mail of certain senders only",
+            explanation="The group or mailbox takes mail from its list, or from authenticated senders only. By direct send a "
+            "message is anonymous, even from an internal sender.",
+            who="exchange_admin",
+            remedy=(
+                "Set-DistributionGroup -Identity {recipient} -RequireSenderAuthenticationEnabled $false",
+                "Or add {sender} to its allowed senders, or send by client submission.",
+            ),
+            kind=Class.PR,
+            source=NDR,
+            enhanced=r"5\.7\.(124|129|13[3-6]|12|13|193)",
+        ),
+        words=r"RESOLVER\.RST\.(AuthRequired|NotAuthorized|SenderNotAuthenticated|RestrictedTo)",
+    ),
     Diagnosis(
         id="smtp.too_many_recipients",
         title="Too many recipients in one transaction",
@@ -38,24 +56,49 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
         ),
         kind=Class.T1,
         source=SEEN,
+        doubt="the wording of the reply",
         words=r"RESOLVER\.ADR\.RecipLimit|too many recipients",
         codes=frozenset({550, 554}),
         touches=Scope.SPLIT,
     ),
     Diagnosis(
-        id="exo.recipient_not_found",
-        title="{recipient} does not exist",
-        explanation='The recipient\'s organisation knows no such address. "Access denied" is no block of our address here.',
+        id="report.domain_missing",
+        title="The domain of {recipient} does not exist",
+        explanation="Exchange Online found no such domain in the DNS.",
         who="application",
-        remedy=(
-            "Correct the address. A mailbox that is new may take up to 24 hours to be known at the edge.",
-            "If a whole domain is refused: Set-AcceptedDomain -Identity <domain> -DomainType InternalRelay, and back again.",
-        ),
+        remedy=("Correct the address.",),
         kind=Class.PR,
         source=NDR,
-        words=r"recipient address rejected|RecipientNotFound|recipient .{0,120}not found|user unknown|no such user"
-        r"|mailbox unavailable|does not exist|address is invalid",
-        codes=frozenset(range(500, 600)),
+        words=r"InfoDomainNonexistent|nonexistent ?domain|DNS domain .{0,255} does not exist",
+    ),
+    Diagnosis(
+        id="exo.recipient_disabled",
+        title="The mailbox of {recipient} is disabled",
+        explanation="The address exists, but its mailbox takes nothing.",
+        who="application",
+        remedy=("Ask the recipient's organisation; then retry the message.",),
+        kind=Class.PR,
+        source=SEEN,
+        enhanced=r"5\.2\.1",
+        words=r"mailbox cannot be accessed|disabled|inactive",
+    ),
+    *also(
+        Diagnosis(
+            id="exo.recipient_not_found",
+            title="{recipient} does not exist",
+            explanation='The recipient\'s organisation knows no such address. "Access denied" is no block of our address here.',
+            who="application",
+            remedy=(
+                "Correct the address. A mailbox that is new may take up to 24 hours to be known at the edge.",
+                "If a whole domain is refused: Set-AcceptedDomain -Identity <domain> -DomainType InternalRelay, and back again.",
+            ),
+            kind=Class.PR,
+            source=NDR,
+            words=r"recipient address rejected|Recip(ient)?NotFound|recipient .{0,120}not found|user unknown|unknown user"
+            r"|no such (user|recipient)|mailbox unavailable|does not exist|address is invalid",
+            codes=frozenset(range(550, 560)),
+        ),
+        enhanced=r"5\.1\.10?",
     ),
     Diagnosis(
         id="exo.edge_blocked",
@@ -79,6 +122,7 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
             ),
             kind=Class.PM,
             source=NDR,
+            doubt=LATE,
             words=r"tenant allow.{0,5}block list",
         ),
         enhanced=r"5\.7\.703",
@@ -101,6 +145,7 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
         remedy=("Correct the address, or reach the recipient another way.",),
         kind=Class.PR,
         source=NDR,
+        doubt=LATE,
         enhanced=r"5\.7\.50[45]",
     ),
     Diagnosis(
@@ -115,20 +160,6 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.2\.12[12]",
         touches=Scope.RECIPIENT,
         waits=Waits(first=HOUR, factor=1.0, cap=HOUR),
-    ),
-    Diagnosis(
-        id="exo.recipient_restricted",
-        title="{recipient} takes mail of certain senders only",
-        explanation="The group or mailbox takes mail from its list, or from authenticated senders only. By direct send a "
-        "message is anonymous, even from an internal sender.",
-        who="exchange_admin",
-        remedy=(
-            "Set-DistributionGroup -Identity {recipient} -RequireSenderAuthenticationEnabled $false",
-            "Or add {sender} to its allowed senders, or send by client submission.",
-        ),
-        kind=Class.PR,
-        source=NDR,
-        enhanced=r"5\.7\.(124|13[3-6]|12|13|135|193)",
     ),
     Diagnosis(
         id="exo.recipient_invalid",

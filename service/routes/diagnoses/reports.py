@@ -23,7 +23,7 @@ REPORTS: tuple[Diagnosis, ...] = (
         remedy=("Ask the recipient's administrator; a new attempt is yours to decide.",),
         kind=Class.PR,
         source=NDR,
-        enhanced=r"4\.4\.(316|317|8)",
+        enhanced=r"4\.4\.(31[0-9]|8)",
     ),
     Diagnosis(
         id="report.dane_failed",

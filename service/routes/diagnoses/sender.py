@@ -11,15 +11,16 @@ from service.routes.diagnoses.entry import (
     DIRECT_SEND,
     EXCHANGE,
     FIX,
-    HIGH_VOLUME,
     HOUR,
     HVE,
     IMPROVEMENTS,
+    LATE,
     MINUTE,
     NDR,
     REJECT_DIRECT_SEND,
     RELAY_RULES,
     SEEN,
+    SMARTHOST,
     TERRL,
     WAITS_BY_ITSELF,
     Class,
@@ -84,23 +85,31 @@ SENDERS: tuple[Diagnosis, ...] = (
         r"sender throttled due to continuous invalid recipients?",
         ("Take the addresses that bounce out of the applications' lists.",),
     ),
-    _throttled_sender(
-        "other", r"sender throttled due to continuous", ("Mend the cause that the text of the reply names.",)
-    ),
-    Diagnosis(
-        id="exo.send_as_denied",
-        title="{mailbox} may not send as {sender}",
-        explanation="The mailbox that logged in has no Send As permission for the sender's address. Exchange Online says "
-        "so only after the content. Repeating it gets the mailbox throttled for good mail too.",
-        who="exchange_admin",
-        remedy=(
-            "Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",
-            "Or send from {mailbox}; new permissions take up to an hour.",
+    *also(
+        _throttled_sender(
+            "other",
+            r"sender throttled due to continuous",
+            ("Mend the cause that the text of the reply names.",),
         ),
-        kind=Class.A,
-        source=FIX,
-        words=r"SendAsDenied|not allowed to send as|permissions? to send as this sender",
-        touches=Scope.SENDER,
+        enhanced=r"5\.2\.25[1345]",
+    ),
+    *also(
+        Diagnosis(
+            id="exo.send_as_denied",
+            title="{mailbox} may not send as {sender}",
+            explanation="The mailbox that logged in has no Send As permission for the sender's address. Exchange Online says "
+            "so only after the content. Repeating it gets the mailbox throttled for good mail too.",
+            who="exchange_admin",
+            remedy=(
+                "Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",
+                "Or send from {mailbox}; new permissions take up to an hour.",
+            ),
+            kind=Class.A,
+            source=FIX,
+            words=r"SendAsDenied|not allowed to send as|permissions? to send as this sender",
+            touches=Scope.SENDER,
+        ),
+        enhanced=r"5\.7\.60|5\.2\.252",
     ),
     Diagnosis(
         id="hve.sender_not_account",
@@ -116,7 +125,7 @@ SENDERS: tuple[Diagnosis, ...] = (
     Diagnosis(
         id="hve.no_billing",
         title="High Volume Email has no valid billing policy",
-        explanation="Without one an account cannot send (the wording of the reply is unverified).",
+        explanation="Without one an account cannot send.",
         who="exchange_admin",
         remedy=(
             "Get-HVEAccountBillingPolicy -Identity {mailbox}",
@@ -125,7 +134,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         kind=Class.A,
         source=HVE,
         words=r"billing ?policy|NoProperBillingPolicy|SubscriptionIsNotActive",
-        kinds=HIGH_VOLUME,
+        doubt="the wording of the reply",
     ),
     # -- windows and throttles -------------------------------------------------------------------
     Diagnosis(
@@ -143,18 +152,21 @@ SENDERS: tuple[Diagnosis, ...] = (
         touches=Scope.LANE,
         waits=Waits(first=20.0, cap=15 * MINUTE),
     ),
-    Diagnosis(
-        id="exo.recipient_quota",
-        title="{mailbox} has used its recipients of the last 24 hours",
-        explanation="A mailbox may address 10,000 recipients in 24 hours. The code says permanent, but it is a throttle.",
-        who="nobody",
-        remedy=(
-            WAITS_BY_ITSELF,
-            "Spread the load over more mailboxes, or use High Volume Email for internal recipients.",
+    *also(
+        Diagnosis(
+            id="exo.recipient_quota",
+            title="{mailbox} has used its recipients of the last 24 hours",
+            explanation="A mailbox may address 10,000 recipients in 24 hours. The code says permanent, but it is a throttle.",
+            who="nobody",
+            remedy=(
+                WAITS_BY_ITSELF,
+                "Spread the load over more mailboxes, or use High Volume Email for internal recipients.",
+            ),
+            kind=Class.T3,
+            source=IMPROVEMENTS,
+            words=r"SubmissionQuotaExceeded|daily limit for message recipients|submission quota exceeded|submission quota was exceeded",
         ),
-        kind=Class.T3,
-        source=IMPROVEMENTS,
-        words=r"SubmissionQuotaExceeded|daily limit for message recipients|submission quota exceeded",
+        enhanced=r"5\.1\.90",
     ),
     *also(
         Diagnosis(
@@ -192,24 +204,28 @@ SENDERS: tuple[Diagnosis, ...] = (
             kind=Class.T3,
             source=TERRL,
             enhanced=r"5\.7\.23[23]",
+            doubt=f"{LATE}; most of it is seen in reports",
             touches=Scope.EXTERNAL,
         ),
         words=r"tenant external recipient rate limit|daily limit for sending email to external recipients",
     ),
-    Diagnosis(
-        id="acs.message_rate",
-        title="Azure Communication Services asks us to slow down",
-        explanation="The subscription's messages a minute or an hour are used up; after a large overrun a block of about an "
-        "hour was seen.",
-        who="nobody",
-        remedy=(
-            WAITS_BY_ITSELF,
-            "For more: a custom domain, and a support request for higher limits; then set the route's `limits`.",
+    *also(
+        Diagnosis(
+            id="acs.message_rate",
+            title="Azure Communication Services asks us to slow down",
+            explanation="The subscription's messages a minute or an hour are used up; after a large overrun a block of about an "
+            "hour was seen.",
+            who="nobody",
+            remedy=(
+                WAITS_BY_ITSELF,
+                "For more: a custom domain, and a support request for higher limits; then set the route's `limits`.",
+            ),
+            kind=Class.T2,
+            source=ACS,
+            words=r"excessive message rate from sender",
+            waits=Waits(first=MINUTE, factor=4.0, cap=HOUR),
         ),
-        kind=Class.T2,
-        source=ACS,
-        words=r"excessive message rate from sender",
-        waits=Waits(first=MINUTE, factor=4.0, cap=HOUR),
+        enhanced=r"4\.5\.127",
     ),
     Diagnosis(
         id="exo.address_volume",
@@ -287,21 +303,24 @@ SENDERS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.7\.(510|25|1)|4\.7\.2[56]|4\.7\.1",
     ),
     # -- relaying, Direct Send -------------------------------------------------------------------
-    Diagnosis(
-        id="exo.direct_send_rejected",
-        title="The tenant rejects Direct Send",
-        explanation="RejectDirectSend is on: anonymous mail from an accepted domain is taken only where a connector knows us.",
-        who="exchange_admin",
-        remedy=(
-            (
-                'New-InboundConnector -Name "Postroom" -ConnectorType Partner -SenderDomains {domain} -RequireTls $true '
-                "-TlsSenderCertificateName *.{domain} -RestrictDomainsToCertificate $true"
+    *also(
+        Diagnosis(
+            id="exo.direct_send_rejected",
+            title="The tenant rejects Direct Send",
+            explanation="RejectDirectSend is on: anonymous mail from an accepted domain is taken only where a connector knows us.",
+            who="exchange_admin",
+            remedy=(
+                (
+                    'New-InboundConnector -Name "Postroom" -ConnectorType Partner -SenderDomains {domain} -RequireTls $true '
+                    "-TlsSenderCertificateName *.{domain} -RestrictDomainsToCertificate $true"
+                ),
+                "Or: Set-OrganizationConfig -RejectDirectSend $false (takes up to 30 minutes)",
             ),
-            "Or: Set-OrganizationConfig -RejectDirectSend $false (takes up to 30 minutes)",
+            kind=Class.A,
+            source=REJECT_DIRECT_SEND,
+            words=r"Direct Send not allowed",
         ),
-        kind=Class.A,
-        source=REJECT_DIRECT_SEND,
-        words=r"Direct Send not allowed",
+        enhanced=r"5\.7\.68",
     ),
     Diagnosis(
         id="exo.no_exchange_subscription",
@@ -314,20 +333,23 @@ SENDERS: tuple[Diagnosis, ...] = (
         source=SEEN,
         words=r"no mail-enabled subscriptions|ATTR5\b",
     ),
-    Diagnosis(
-        id="exo.wrong_region",
-        title="The MX is not the one of this tenant",
-        explanation="Mail was sent to another region's host, or external mail matches no connector (ATTR35). The code says "
-        "passing, but it does not heal.",
-        who="exchange_admin",
-        remedy=(
-            "Set the route's `mx_of` to an accepted domain, or `host` to the MX that the Microsoft 365 admin center shows.",
-            "For mail to the outside: Get-InboundConnector | fl Name,Enabled,TlsSenderCertificateName,SenderIPAddresses",
+    *also(
+        Diagnosis(
+            id="exo.wrong_region",
+            title="The MX is not the one of this tenant",
+            explanation="Mail was sent to another region's host, or external mail matches no connector (ATTR35). The code says "
+            "passing, but it does not heal.",
+            who="exchange_admin",
+            remedy=(
+                "Set the route's `mx_of` to an accepted domain, or `host` to the MX that the Microsoft 365 admin center shows.",
+                "For mail to the outside: Get-InboundConnector | fl Name,Enabled,TlsSenderCertificateName,SenderIPAddresses",
+            ),
+            kind=Class.A,
+            source=ATTR35,
+            words=r"wrong Office 365 region|ATTR35",
+            codes=frozenset({451, 450}),
         ),
-        kind=Class.A,
-        source=ATTR35,
-        words=r"wrong Office 365 region|4\.4\.62|ATTR35",
-        codes=frozenset({451, 450}),
+        enhanced=r"4\.4\.62",
     ),
     Diagnosis(
         id="exo.domain_not_served",
@@ -342,39 +364,60 @@ SENDERS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.4\.1",
         words=r"relay access denied",
     ),
-    Diagnosis(
-        id="exo.relay_denied_direct_send",
-        title="Direct Send leads to your own recipients only; {recipient} is none",
-        explanation="No connector knows us, so Microsoft takes mail for the tenant's own recipients only.",
-        who="operator",
-        remedy=(
-            "Choose a route that leads outside: client submission or a connector; put it into `route_order`.",
+    *also(
+        Diagnosis(
+            id="exo.relay_denied_direct_send",
+            title="Direct Send leads to your own recipients only; {recipient} is none",
+            explanation="No connector knows us, so Microsoft takes mail for the tenant's own recipients only.",
+            who="operator",
+            remedy=(
+                "Choose a route that leads outside: client submission or a connector; put it into `route_order`.",
+            ),
+            kind=Class.PR,
+            source=RELAY_RULES,
+            words=r"relay access denied|unable to relay|TenantAttribution",
+            codes=frozenset(range(500, 600)),
+            kinds=DIRECT_SEND,
         ),
-        kind=Class.PR,
-        source=RELAY_RULES,
-        words=r"relay access denied|unable to relay|TenantAttribution",
-        codes=frozenset(range(500, 600)),
-        kinds=DIRECT_SEND,
+        enhanced=r"5\.7\.(64|54)",
     ),
     Diagnosis(
-        id="exo.relay_denied",
-        title="No connector lets us relay",
-        explanation="Microsoft found no inbound connector of type OnPremises that matches our certificate or the address "
-        "{address}, or neither the certificate's domain nor the sender's is an accepted domain (the header From does not "
-        "count since November 2023). A certificate without its full chain is refused in the same words.",
-        who="exchange_admin",
+        id="smtp.relay_denied",
+        title="{host} does not relay to {recipient}",
+        explanation="The organisation's mail server takes no mail from us for this recipient's domain.",
+        who="operator",
         remedy=(
-            "postroom check --route {route}",
-            "Get-InboundConnector | fl Name,Enabled,ConnectorType,TlsSenderCertificateName,SenderIPAddresses",
-            (
-                'New-InboundConnector -Name "Postroom" -ConnectorType OnPremises -SenderDomains * -RequireTls $true '
-                "-TlsSenderCertificateName *.{domain}"
-            ),
+            "Ask the server's administrator to let this machine relay, or give the route {route} a login.",
+            "Or choose another route for this recipient.",
         ),
-        kind=Class.A,
-        source=RELAY_RULES,
-        words=r"relay access denied|unable to relay|TenantAttribution",
+        kind=Class.PR,
+        source="RFC 5321, section 3.6.2",
+        words=r"relay(ing)? (access )?(denied|not permitted|not allowed)|unable to relay",
         codes=frozenset(range(500, 600)),
+        kinds=SMARTHOST,
+    ),
+    *also(
+        Diagnosis(
+            id="exo.relay_denied",
+            title="No connector lets us relay",
+            explanation="Microsoft found no inbound connector of type OnPremises that matches our certificate or the address "
+            "{address}, or neither the certificate's domain nor the sender's is an accepted domain (the header From does not "
+            "count since November 2023). A certificate without its full chain is refused in the same words.",
+            who="exchange_admin",
+            remedy=(
+                "postroom check --route {route}",
+                "Get-InboundConnector | fl Name,Enabled,ConnectorType,TlsSenderCertificateName,SenderIPAddresses",
+                (
+                    'New-InboundConnector -Name "Postroom" -ConnectorType OnPremises -SenderDomains * -RequireTls $true '
+                    "-TlsSenderCertificateName *.{domain}"
+                ),
+            ),
+            kind=Class.A,
+            source=RELAY_RULES,
+            words=r"relay access denied|unable to relay|TenantAttribution",
+            codes=frozenset(range(500, 600)),
+        ),
+        enhanced=r"5\.7\.(64|54)",
     ),
     Diagnosis(
         id="exo.attribution_trouble",
@@ -387,21 +430,26 @@ SENDERS: tuple[Diagnosis, ...] = (
         ),
         kind=Class.T1,
         source=EXCHANGE,
+        touches=Scope.LANE,
         words=r"ATTR\d+|unable to relay",
         codes=frozenset(range(400, 500)),
     ),
-    Diagnosis(
-        id="exo.connector_blocked",
-        title="Microsoft has blocked our connector",
-        explanation="The inbound connector was judged to be compromised.",
-        who="exchange_admin",
-        remedy=(
-            "Get-BlockedConnector",
-            "Remove-BlockedConnector -ConnectorId <connector id> (takes up to an hour), when the cause is found.",
+    *also(
+        Diagnosis(
+            id="exo.connector_blocked",
+            title="Microsoft has blocked our connector",
+            explanation="The inbound connector was judged to be compromised.",
+            who="exchange_admin",
+            remedy=(
+                "Get-BlockedConnector",
+                "Remove-BlockedConnector -ConnectorId <connector id> (takes up to an hour), when the cause is found.",
+            ),
+            kind=Class.A,
+            source=NDR,
+            doubt=LATE,
+            words=r"bad inbound connector|AS\(2204\)",
         ),
-        kind=Class.A,
-        source=NDR,
-        words=r"bad inbound connector|AS\(2204\)",
+        enhanced=r"5\.7\.711",
     ),
     *also(
         Diagnosis(
@@ -415,23 +463,29 @@ SENDERS: tuple[Diagnosis, ...] = (
             ),
             kind=Class.A,
             source=NDR,
+            doubt=LATE,
             words=r"unregistered domains",
         ),
         enhanced=r"5\.7\.750",
     ),
     # -- blocks ------------------------------------------------------------------------------
-    Diagnosis(
-        id="exo.outbound_spam",
-        title="{mailbox} is blocked for sending spam",
-        explanation="Exchange Online judged the mailbox's mail to be spam.",
-        who="exchange_admin",
-        remedy=(
-            "Defender portal, Review, Restricted entities: release {mailbox} (takes hours), when the cause is found.",
-            "Change its password or the application's secret if you do not know that mail.",
+    *also(
+        Diagnosis(
+            id="exo.outbound_spam",
+            title="{mailbox} is blocked for sending spam",
+            explanation="Exchange Online judged the mailbox's mail to be spam.",
+            who="exchange_admin",
+            remedy=(
+                "Defender portal, Review, Restricted entities: release {mailbox} (takes hours), when the cause is found.",
+                "Change its password or the application's secret if you do not know that mail.",
+            ),
+            kind=Class.A,
+            source=NDR,
+            doubt=LATE,
+            words=r"bad outbound sender|OutboundSpamException|WASCL UserAction",
         ),
-        kind=Class.A,
-        source=NDR,
-        words=r"bad outbound sender|OutboundSpamException|WASCL UserAction",
+        enhanced=r"5\.1\.8",
+        codes=frozenset({550}),
     ),
     Diagnosis(
         id="exo.sender_banned",
@@ -441,6 +495,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         remedy=("Check the credentials, clear the account, then open a case with Microsoft support.",),
         kind=Class.A,
         source=NDR,
+        doubt=LATE,
         enhanced=r"5\.7\.50[123]",
     ),
     Diagnosis(
@@ -451,6 +506,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         remedy=("Find the source in the Defender portal, then open a case with Microsoft support.",),
         kind=Class.A,
         source=NDR,
+        doubt=LATE,
         enhanced=r"5\.7\.705",
     ),
     Diagnosis(
@@ -461,6 +517,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         remedy=("Open a case with Microsoft support; a paid subscription ends it in many cases.",),
         kind=Class.A,
         source=NDR,
+        doubt=LATE,
         enhanced=r"5\.7\.708",
     ),
     Diagnosis(
@@ -489,6 +546,73 @@ SENDERS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.7\.6[0-4]\d",
     ),
     Diagnosis(
+        id="exo.sender_domain_on_block_list",
+        title="The domain of {sender} is on a block list",
+        explanation="A list outside Microsoft names the sender's domain; the reply says which one.",
+        who="network",
+        remedy=("Ask that list to remove {domain}, and find out why it was listed.",),
+        kind=Class.A,
+        source=SEEN,
+        words=r"mailfrom domain .{0,40}listed",
+        touches=Scope.SENDER,
+    ),
+    Diagnosis(
+        id="exo.network_on_block_list",
+        title="Outlook.com blocks the network of our address",
+        explanation="Microsoft's consumer service (Outlook.com, Hotmail) takes nothing from this part of the provider's network.",
+        who="network",
+        remedy=(
+            "Ask for removal of {address} at https://olcsupport.office.com/, or let the provider of the address do so.",
+            "Or send by client submission, which does not depend on the address.",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        words=r"network is on our block ?list|messages from \[.{0,50}\] weren.t sent",
+    ),
+    Diagnosis(
+        id="smtp.client_refused",
+        title="{host} takes no mail from this machine",
+        explanation="The server's own rules refuse the address {address}, whoever the recipient is.",
+        who="operator",
+        remedy=("Ask the server's administrator to allow this machine, or give the route {route} a login.",),
+        kind=Class.A,
+        source="RFC 5321, section 7.9",
+        words=r"client host rejected",
+        codes=frozenset(range(500, 600)),
+    ),
+    Diagnosis(
+        id="smtp.sender_not_owned",
+        title="The login may not send as {sender}",
+        explanation="The server allows the user that logged in other senders than this one.",
+        who="operator",
+        remedy=(
+            "Ask the server's administrator to allow the login {mailbox} the sender {sender}, or use another sender.",
+        ),
+        kind=Class.A,
+        source="RFC 6409, section 6.1",
+        words=r"sender address rejected: not (owned by user|logged in)",
+        codes=frozenset(range(500, 600)),
+        touches=Scope.SENDER,
+    ),
+    Diagnosis(
+        id="exo.address_blocked_by_outlook",
+        title="Outlook.com blocks the network of our address",
+        explanation="The servers of Outlook.com, Hotmail and Live take nothing from the address {address} or its "
+        "neighbours (S3140, S3150).",
+        who="network",
+        remedy=(
+            "Look at sendersupport.olc.protection.outlook.com/snds for {address}, and at the other block lists.",
+            (
+                "Ask the Outlook.com sender support for mitigation, with the whole reply and the address; the network's "
+                "owner may have to ask."
+            ),
+            "Or send by client submission, which does not depend on the address.",
+        ),
+        kind=Class.A,
+        source="Microsoft: Outlook.com postmaster, troubleshooting",
+        words=r"is on our block list|messages from \[[^\]]{2,50}\] weren.t sent",
+    ),
+    Diagnosis(
         id="exo.address_on_block_list",
         title="Our address is on a block list",
         explanation="A list outside Microsoft names our address; the reply says which one.",
@@ -496,21 +620,24 @@ SENDERS: tuple[Diagnosis, ...] = (
         remedy=("Ask that list for removal, and find out why it was listed.",),
         kind=Class.A,
         source=SEEN,
-        words=r"client host .{0,60} blocked using|blocked using (spamhaus|customer block ?list at)|spamhaus",
+        words=r"client host .{0,60} blocked using|blocked using (spamhaus|customer block ?list at)",
     ),
-    Diagnosis(
-        id="exo.dmarc_rejected",
-        title="The domain of {sender} fails DMARC",
-        explanation="The sender's domain asks to reject what does not pass, and our mail has neither aligned SPF nor DKIM.",
-        who="network",
-        remedy=(
-            "postroom check --route {route} (it judges the SPF record of the sender's domain)",
-            "Add our public address to the SPF record of {domain}, or sign with DKIM.",
+    *also(
+        Diagnosis(
+            id="exo.dmarc_rejected",
+            title="The domain of {sender} fails DMARC",
+            explanation="The sender's domain asks to reject what does not pass, and our mail has neither aligned SPF nor DKIM.",
+            who="network",
+            remedy=(
+                "postroom check --route {route} (it judges the SPF record of the sender's domain)",
+                "Add our public address to the SPF record of {domain}, or sign with DKIM.",
+            ),
+            kind=Class.A,
+            source=NDR,
+            words=r"does not pass DMARC",
+            touches=Scope.SENDER,
         ),
-        kind=Class.A,
-        source=NDR,
-        words=r"does not pass DMARC",
-        touches=Scope.SENDER,
+        enhanced=r"5\.7\.509",
     ),
     *also(
         Diagnosis(
@@ -539,6 +666,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         remedy=("Publish SPF and DKIM for {domain}.",),
         kind=Class.A,
         source=SEEN,
+        doubt="which providers write it, and when",
         enhanced=r"5\.7\.(26|515)",
         touches=Scope.SENDER,
     ),

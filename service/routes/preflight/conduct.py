@@ -27,6 +27,9 @@ from service.smtp.phase import Phase
 #: Within so long after a check has ended, its result is given instead of a new one.
 APART = timedelta(seconds=30)
 
+#: Checks of different routes that one process makes at once: each holds a connection of the ledger.
+AT_ONCE = 2
+
 _LOOK_AGAIN = 0.5  # seconds between two looks for the check that somebody else runs
 
 _log = structlog.get_logger(__name__)
@@ -106,6 +109,7 @@ class Conductor:
         self._preflights = preflights
         self._records = records
         self._nudge = nudge
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def check(self, route: Route, asked: Asked) -> Conducted | None:
         """Check a route, or give the check that runs or has just ended.
@@ -119,16 +123,20 @@ class Conductor:
             return Conducted(kept=recent, shared=True)
         deadline = asyncio.get_running_loop().time() + LONGEST
         while asyncio.get_running_loop().time() < deadline:
-            async with self._records.checking(route.name) as ours:
-                if ours:
-                    # Somebody else's may have ended between our look and our turn.
-                    recent = await self._recent(route, ended_after=since - asked.fresh)
-                    return Conducted(kept=recent, shared=True) if recent else await self._made(route, asked)
+            if not self._places.locked():
+                async with self._places, self._records.checking(route.name) as ours:
+                    if ours:
+                        return await self._in_turn(route, asked, since=since)
             await asyncio.sleep(_LOOK_AGAIN)
             recent = await self._recent(route, ended_after=since)
             if recent is not None:
                 return Conducted(kept=recent, shared=True)
         return None
+
+    async def _in_turn(self, route: Route, asked: Asked, *, since: datetime) -> Conducted:
+        # Somebody else's may have ended between our look and our turn.
+        recent = await self._recent(route, ended_after=since - asked.fresh)
+        return Conducted(kept=recent, shared=True) if recent else await self._made(route, asked)
 
     async def _recent(self, route: Route, *, ended_after: datetime) -> Kept | None:
         latest = await self._records.latest_check(route.name)
