@@ -12,6 +12,7 @@ from typing import Any
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 STATUS_COLOURS = {"sent": GREEN, "delivered": GREEN, "failed": RED, "bounced": RED, "expired": RED}
 LABEL_WIDTH = 12
+_GLANCE = 300  # characters of a reply; Exchange Online writes some of 2,000
 
 Json = Mapping[str, Any]
 
@@ -112,7 +113,14 @@ def _certificate(certificate: Json) -> str:
 def _reply(reply: Json | None) -> str:
     if not reply:
         return "no reply"
-    return _joined(reply.get("code"), reply.get("enhanced"), reply.get("text"), by=" ")
+    return shortened(_joined(reply.get("code"), reply.get("enhanced"), reply.get("text"), by=" "))
+
+
+def shortened(text: str) -> str:
+    """Cut the middle out of what does not fit a glance; the transcript has all of it."""
+    if len(text) <= _GLANCE:
+        return text
+    return f"{text[: _GLANCE * 2 // 3]} … {text[-_GLANCE // 3 :]}"
 
 
 def _span(attempt: Json) -> str:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from service.local.report import printable, report
+from service.local.report import printable, report, shortened
 
 SENT = frozenset({"sent", "delivered"})
 OVER = SENT | {"failed", "expired", "canceled", "bounced", "suppressed", "partially_sent"}
@@ -261,7 +261,7 @@ def _move(event: Mapping[str, Any]) -> str:
     said = " ".join(
         str(part) for part in (reply.get("code"), reply.get("enhanced"), reply.get("text")) if part
     )
-    why = said or str(event.get("reason") or "")
+    why = shortened(said) or str(event.get("reason") or "")
     return printable(
         f"{str(event['created_at'])[11:23]}  {event['recipient']}  {before}{event['status']}  {why}".rstrip()
     )

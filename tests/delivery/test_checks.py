@@ -122,14 +122,14 @@ async def test_a_dead_checker_holds_nobody_up(ledger: Ledger, database_url: str,
 
 async def test_a_failing_check_is_one_warning(ledger: Ledger, peer: ScriptedPeer) -> None:
     """One line with all that is to be mended; a check that is well says nothing above INFO."""
-    peer.on("rcpt", reply="550 5.7.64 TenantAttribution; Relay Access Denied")
+    peer.on("greeting", reply="554 5.7.1 No")
     with structlog.testing.capture_logs() as logs:
         await a_keeper(ledger, to(peer)).round(fresh=HOUR)
 
     (line,) = [log for log in logs if log["log_level"] == "warning"]
     assert line["event"] == "route.check_failed"
     assert line["route"] == "peer"
-    assert line["steps"] == ["rcpt"]
+    assert line["steps"] == ["greeting"]
     assert line["remedy"]
 
 

@@ -115,7 +115,6 @@ ROWS: list[Row] = [
     ("550 5.7.649 Access denied, banned sending IP [203.0.113.10]. AS16012609", RCPT, REL, "exo.address_banned", "A", "lane", "network"),
     ("550 5.7.511 Access denied, banned sender [203.0.113.10].", RCPT, REL, "exo.address_banned_for_good", "A", "lane", "network"),
     ("550 5.7.1 Service unavailable; Client host [203.0.113.10] blocked using Spamhaus. To request removal x", RCPT, REL, "exo.address_on_block_list", "A", "lane", "network"),
-    ("550 5.7.1 Unfortunately, messages from [203.0.113.10] weren't sent. Please contact your Internet service provider since part of their network is on our block list (S3140).", MAIL, DS, "exo.address_blocked_by_outlook", "A", "lane", "network"),
     ("550 5.7.513 Service unavailable, Client host [203.0.113.10] blocked by contoso.com using Customer Block list (AS16012607)", RCPT, REL, "exo.recipient_blocks_us", "PR", "recipient", "application"),
     ("550 5.7.507 Access denied, rejected by recipient", RCPT, REL, "exo.recipient_blocks_us", "PR", "recipient", "application"),
     ("550 5.7.510 Access denied, does not accept email over IPv6", RCPT, REL, "exo.ipv6_not_taken", "CFG", "lane", "operator"),

@@ -595,24 +595,6 @@ SENDERS: tuple[Diagnosis, ...] = (
         touches=Scope.SENDER,
     ),
     Diagnosis(
-        id="exo.address_blocked_by_outlook",
-        title="Outlook.com blocks the network of our address",
-        explanation="The servers of Outlook.com, Hotmail and Live take nothing from the address {address} or its "
-        "neighbours (S3140, S3150).",
-        who="network",
-        remedy=(
-            "Look at sendersupport.olc.protection.outlook.com/snds for {address}, and at the other block lists.",
-            (
-                "Ask the Outlook.com sender support for mitigation, with the whole reply and the address; the network's "
-                "owner may have to ask."
-            ),
-            "Or send by client submission, which does not depend on the address.",
-        ),
-        kind=Class.A,
-        source="Microsoft: Outlook.com postmaster, troubleshooting",
-        words=r"is on our block list|messages from \[[^\]]{2,50}\] weren.t sent",
-    ),
-    Diagnosis(
         id="exo.address_on_block_list",
         title="Our address is on a block list",
         explanation="A list outside Microsoft names our address; the reply says which one.",
