@@ -268,6 +268,35 @@ def send(
         raise _fail(str(refused), status=refused.status) from None
 
 
+@app.command()
+def explain(
+    text: Annotated[
+        str, typer.Argument(help="A reply, a log line, an exception, a report; - reads it from stdin.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option(help="The kind of route on which it came: client_submission, smtp_relay …")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+) -> None:
+    """Say what an SMTP reply means, who must act and how; needs no configuration.
+
+    Exit status: 0 recognised; 1 nothing in the text was; 2 wrong use.
+    """
+    from service.local import explain as explaining
+
+    try:
+        asked = explaining.question(text, kind=kind)
+    except explaining.WrongUse as wrong:
+        raise _fail(str(wrong), status=2) from None
+    explanation = explaining.explain(asked.text, kind=asked.kind)
+    if as_json:
+        typer.echo(json.dumps(explanation.as_json({}), ensure_ascii=False))
+    else:
+        for line in explaining.readable(explanation):
+            typer.echo(line)
+    raise typer.Exit(0 if explanation.recognized is not None else 1)
+
+
 # -- reports ----------------------------------------------------------------------------------
 
 

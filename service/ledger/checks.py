@@ -73,6 +73,16 @@ _HISTORY = text("""
       FROM checks WHERE route = :route ORDER BY id DESC LIMIT :most
 """)
 
+_LOCK_LANE = text("SELECT name FROM lanes WHERE name = :lane FOR UPDATE")
+_ADD_LANE = text("INSERT INTO lanes (name, route) VALUES (:lane, :route) ON CONFLICT DO NOTHING")
+
+_TAKE_SEAT = text("""
+    INSERT INTO connections (id, lane, worker, lease_until)
+    SELECT :id, :lane, 'check', clock_timestamp() + make_interval(secs => :lease)
+     WHERE (SELECT count(*) FROM connections WHERE lane = :lane AND lease_until > clock_timestamp()) < :of
+    RETURNING id
+""")
+
 _ANNOUNCE = text("""
     INSERT INTO notices (subject, expires_at, days, route, detail)
     VALUES (:subject, :expires_at, :days, :route, :detail)
@@ -128,6 +138,20 @@ async def try_lock(db: AsyncConnection, route: str) -> bool:
         {"locks": _LOCKS, "route": route},
     )
     return bool(taken)
+
+
+async def take_seat(db: AsyncConnection, lane: str, *, route: str, of: int, lease: float) -> str | None:
+    """Take one of the lane's `of` seats for `lease` seconds; None where mail is using them all.
+
+    Seats are taken under the lane's own lock, as claims take them.
+    """
+    if await db.scalar(_LOCK_LANE, {"lane": lane}) is None:
+        await db.execute(_ADD_LANE, {"lane": lane, "route": route})
+        await db.execute(_LOCK_LANE, {"lane": lane})
+    taken: str | None = await db.scalar(
+        _TAKE_SEAT, {"id": new_id("sea"), "lane": lane, "of": of, "lease": lease}
+    )
+    return taken
 
 
 async def announced(db: AsyncConnection, subjects: Collection[str]) -> set[tuple[str, datetime, int]]:

@@ -20,7 +20,7 @@ are looked at.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -99,8 +99,8 @@ _ADD_LANE = text("INSERT INTO lanes (name, route) VALUES (:lane, :route) ON CONF
 _NOW = text("SELECT clock_timestamp()")
 
 _SEATS = text("""
-    SELECT count(*) AS taken, min(lease_until) AS free_at FROM connections
-     WHERE lane = :lane AND lease_until > :now
+    SELECT count(*) AS taken, count(*) FILTER (WHERE worker = :worker) AS own, min(lease_until) AS free_at
+      FROM connections WHERE lane = :lane AND lease_until > :now
 """)
 
 _RUNNING = text("SELECT count(*) FROM attempts WHERE lane = :lane AND outcome IS NULL")
@@ -247,14 +247,17 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
         return Claim(claimed=(), again_in=_seconds(lane.now, lane.paused_until))
     if lane.troubles and await db.scalar(_RUNNING, {"lane": wish.lane}):
         return Claim(claimed=(), again_in=None)  # a probe is under way; its end rings
-    most = 1 if lane.troubles else wish.sessions + wish.more
     windows = await pace.message_windows(db, wish.lane, limits, lane.now)
-    seats, seat_at = await _seats(db, wish, limits, lane.now)
-    most = min([most, wish.sessions + min(wish.more, seats), *(window.left for window in windows)])
+    seats = await _seats(db, wish, limits, lane.now)
+    wish = replace(wish, sessions=min(wish.sessions, seats.own), more=min(wish.more, seats.left))
+    most = min([wish.sessions + wish.more, *(window.left for window in windows)])
+    if lane.troubles:
+        most = min(most, 1)
     if most <= 0:
         full = [window for window in windows if not window.left]
         return Claim(
-            claimed=(), again_in=_earliest(lane.now, await _free_at(db, wish.lane, full, lane.now), seat_at)
+            claimed=(),
+            again_in=_earliest(lane.now, await _free_at(db, wish.lane, full, lane.now), seats.free_at),
         )
     return await _claim_up_to(db, wish, limits, lane, most)
 
@@ -459,12 +462,18 @@ async def _locked(db: AsyncConnection, name: str, route: str) -> _Lane:
     return _Lane(paused_until=row.paused_until, troubles=row.troubles, turn=row.turn, now=now)
 
 
-async def _seats(
-    db: AsyncConnection, wish: Wish, limits: LaneLimits, now: datetime
-) -> tuple[int, datetime | None]:
-    row = (await db.execute(_SEATS, {"lane": wish.lane, "now": now})).one()
-    left = limits.connections - row.taken
-    return max(left, 0), (row.free_at if left <= 0 and wish.more and not wish.sessions else None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seats:
+    left: int  # that nobody has
+    own: int  # this worker's; it may believe in more, whose leases have run out
+    free_at: datetime | None  # when one comes free, where this is what the worker waits for
+
+
+async def _seats(db: AsyncConnection, wish: Wish, limits: LaneLimits, now: datetime) -> _Seats:
+    row = (await db.execute(_SEATS, {"lane": wish.lane, "worker": wish.worker, "now": now})).one()
+    left = max(limits.connections - row.taken, 0)
+    waits = not left and wish.more and not min(wish.sessions, row.own)
+    return _Seats(left=left, own=row.own, free_at=row.free_at if waits else None)
 
 
 async def _take(

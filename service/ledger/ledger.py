@@ -273,6 +273,11 @@ class Ledger:
         async with transaction(self._engine) as db:
             return await checks.history(db, route, most=most)
 
+    async def take_seat(self, lane: str, *, route: str, of: int, lease: float) -> str | None:
+        """Take one of the lane's `of` seats for a check; None where mail is using them all."""
+        async with transaction(self._engine) as db:
+            return await checks.take_seat(db, lane, route=route, of=of, lease=lease)
+
     async def announced(self, subjects: Collection[str]) -> set[tuple[str, datetime, int]]:
         """Say which announcements about these subjects were made: subject, its end, days."""
         async with transaction(self._engine) as db:

@@ -14,14 +14,14 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import checking, probes, reading, routes, sending
+from service.submission import checking, explaining, probes, reading, routes, sending
 from service.submission.document import document
 from service.submission.door import Checks, Clock, Door, Health, Nudge
 from service.submission.envelope import Envelope
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
 
-_GROUPS = (sending, reading, routes, checking, probes)
+_GROUPS = (sending, reading, routes, checking, explaining, probes)
 
 
 def create_app(

@@ -45,7 +45,7 @@ class Times:
         redis_url: str,
         *,
         routes: list[dict[str, Any]],
-        lease: str = "30s",
+        lease: str = "6s",
     ) -> AbstractContextManager[Processes]:
         """Give processes that live by the clock too."""
         given = configuration(self.database_url, redis_url, routes=routes, dispatch={"lease": lease})

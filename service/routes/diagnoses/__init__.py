@@ -51,11 +51,11 @@ __all__ = [
 
 #: General forms of single families stand at the end of each, so the order of the families counts.
 CATALOGUE: tuple[Diagnosis, ...] = (
+    *REPORTS,
     *OPENINGS,
     *SENDERS,
     *RECIPIENTS,
     *CONTENTS,
-    *REPORTS,
     *LOGIN,
     *GENERAL,
     *OURS,

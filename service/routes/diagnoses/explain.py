@@ -81,7 +81,6 @@ _EVERYDAY = frozenset(
         "smtp.idle_too_long",
         "smtp.dialogue_refused",
         "smtp.message_too_large",
-        "smtp.message_too_large_status",
         "smtp.message_malformed",
         "exo.service_trouble",
         "exo.ipv6_not_taken",
@@ -251,7 +250,8 @@ def _meaning(reply: Reply, phase: Phase | None, kind: RouteKind | None) -> Diagn
 
 def _by_status(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Iterator[_Found]:
     """Take a status that stands anywhere, where words that the catalogue knows stand beside it."""
-    for candidate in islice(status_places(line), _MOST):
+    places = {replace(each, phase=None): each for each in islice(status_places(line), _MOST * 8)}
+    for candidate in islice(places.values(), _MOST):
         found = _found(candidate, kind=kind, phase=phase or candidate.phase)
         entry = found.diagnosis
         if entry is not None and entry.words is not None and _no_accident(entry, candidate.text) is not None:

@@ -149,20 +149,6 @@ LOGIN: tuple[Diagnosis, ...] = (
         words=r"account has an issue",
     ),
     Diagnosis(
-        id="exo.mailbox_not_accessible",
-        title="The mailbox {mailbox} cannot be used",
-        explanation="The login was understood, but there is no mailbox behind it: no licence, disabled, or being moved.",
-        who="exchange_admin",
-        remedy=(
-            "Get-Mailbox {mailbox} | fl RecipientTypeDetails,AccountDisabled,SkuAssigned",
-            "Give it a licence with Exchange Online: Microsoft 365 admin center, Users, Active users.",
-        ),
-        kind=Class.A,
-        source=SEEN,
-        words=r"mailbox cannot be accessed",
-        phases=_AUTH,
-    ),
-    Diagnosis(
         id="exo.mailbox_logon_failure",
         title="The application may not open the mailbox {mailbox}",
         explanation="The login was taken, but the mailbox cannot be opened when the message is stored: the application lacks "

@@ -21,6 +21,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from service.smtp.phase import Phase
 from service.smtp.reply import readable
@@ -188,13 +189,12 @@ def without_signs(line: str) -> str:
 
 def status_places(line: str) -> Iterator[Candidate]:
     """Take every status that stands alone, with what follows it: some are versions or addresses."""
-    taken = list(_WITH_STATUS.finditer(line))
-    spans = {mark.start(3) for mark in taken}
-    for found in _STATUS_ALONE.finditer(line):
-        if found.start(1) not in spans:
-            mark = _Mark(start=found.start(), end=found.end(), code=None, enhanced=found[1])
-            text = _text(line, mark, min(len(line), found.end() + _LONGEST_REPLY))
-            yield Candidate(code=None, enhanced=found[1], text=text, phase=_phase(line, mark, len(line)))
+    marks = [mark for mark in _marks(line) if mark.enhanced is not None]
+    for mark, following in zip_longest(marks, marks[1:]):
+        end = len(line) if following is None else following.start
+        if mark.code is None:
+            text = _text(line, mark, end)
+            yield Candidate(code=None, enhanced=mark.enhanced, text=text, phase=_phase(line, mark, end))
 
 
 def _unescaped(found: "re.Match[str]") -> str:
@@ -210,7 +210,7 @@ def _replies(line: str) -> Iterator[_Mark]:
     for mark in _marks(line):
         if mark.code is not None and mark.enhanced is not None:
             # Exchange Online names the true reason of a 530 5.7.57 inside of it; the catalogue reads that.
-            hides = last is not None and last.enhanced == "5.7.57" and line[: mark.start].endswith("Error: ")
+            hides = last is not None and last.enhanced == "5.7.57" and line.endswith("Error: ", 0, mark.start)
             accepted = not hides
         elif mark.code is not None:
             accepted = (last is not None and _goes_on(last, mark)) or _is_reply(line, mark, context=context)
@@ -223,27 +223,28 @@ def _replies(line: str) -> Iterator[_Mark]:
 
 def _marks(line: str) -> Iterator[_Mark]:
     """Take every place with a code, a status or both, in their order, none within another."""
-    found: list[_Mark] = []
-    for both in _WITH_STATUS.finditer(line):
-        found.append(
-            _Mark(start=both.start(), end=both.end(), code=int(both[1]), enhanced=both[3], gap=both[2])
+    both = [
+        _Mark(start=found.start(), end=found.end(), code=int(found[1]), enhanced=found[3], gap=found[2])
+        for found in _WITH_STATUS.finditer(line)
+    ]
+    starts, ends = {mark.start for mark in both}, {mark.end for mark in both}
+    codes = [
+        _Mark(start=found.start(), end=found.end(), code=int(found[1]), enhanced=None, gap=found[2])
+        for found in _CODE.finditer(line)
+        if found.start() not in starts
+    ]
+    statuses = [
+        _Mark(
+            start=found.start(),
+            end=found.end(),
+            code=None,
+            enhanced=found[1],
+            labelled=_STATUS_LABEL.search(line[max(0, found.start(1) - 40) : found.start(1)]) is not None,
         )
-    starts = {mark.start for mark in found}
-    statuses = {mark.end for mark in found}
-    for code in _CODE.finditer(line):
-        if code.start() not in starts:
-            found.append(
-                _Mark(start=code.start(), end=code.end(), code=int(code[1]), enhanced=None, gap=code[2])
-            )
-    for status in _STATUS_ALONE.finditer(line):
-        if status.end() not in statuses:
-            labelled = _STATUS_LABEL.search(line[max(0, status.start(1) - 40) : status.start(1)]) is not None
-            found.append(
-                _Mark(
-                    start=status.start(), end=status.end(), code=None, enhanced=status[1], labelled=labelled
-                )
-            )
-    return iter(sorted(found, key=lambda mark: mark.start))
+        for found in _STATUS_ALONE.finditer(line)
+        if found.end() not in ends
+    ]
+    return iter(sorted([*both, *codes, *statuses], key=lambda mark: mark.start))
 
 
 def _goes_on(mark: _Mark, following: _Mark) -> bool:
@@ -287,8 +288,8 @@ def _candidate(line: str, marks: list[_Mark], place: int) -> Candidate:
 
 def _text(line: str, mark: _Mark, end: int) -> str:
     """Take what a reply says, without what the program around it wrote."""
-    text = line[mark.end : min(end, mark.end + _LONGEST_REPLY)].split(_END)[0]
-    opened = (mark.gap.rstrip() or line[: mark.start].rstrip()[-1:])[-1:]
+    text = line[mark.end : min(end, mark.end + _LONGEST_REPLY)].split(_END, maxsplit=1)[0]
+    opened = (mark.gap.rstrip() or line[max(0, mark.start - 4) : mark.start].rstrip())[-1:]
     quote = _CLOSING.get(opened)
     if quote is not None and (closed := quote.search(text)) is not None:
         text = text[: closed.start()]

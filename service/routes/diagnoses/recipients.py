@@ -81,6 +81,7 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
         source=SEEN,
         enhanced=r"5\.2\.1",
         words=r"mailbox cannot be accessed|disabled|inactive",
+        codes=frozenset(range(500, 600)),
     ),
     *also(
         Diagnosis(

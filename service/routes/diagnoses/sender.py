@@ -28,6 +28,7 @@ from service.routes.diagnoses.entry import (
     Scope,
     Waits,
     also,
+    phases,
 )
 
 _DAY = 24 * HOUR
@@ -468,7 +469,32 @@ SENDERS: tuple[Diagnosis, ...] = (
         ),
         enhanced=r"5\.7\.750",
     ),
+    Diagnosis(
+        id="exo.mailbox_not_accessible",
+        title="The mailbox {mailbox} cannot be used",
+        explanation="The login was understood, but there is no mailbox behind it: no licence, disabled, or being moved.",
+        who="exchange_admin",
+        remedy=(
+            "Get-Mailbox {mailbox} | fl RecipientTypeDetails,AccountDisabled,SkuAssigned",
+            "Give it a licence with Exchange Online: Microsoft 365 admin center, Users, Active users.",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        words=r"mailbox cannot be accessed",
+        phases=phases("auth"),
+    ),
     # -- blocks ------------------------------------------------------------------------------
+    Diagnosis(
+        id="smtp.sender_domain_unknown",
+        title="{host} finds no domain of the name {domain}",
+        explanation="The domain of the sender's address has no record in the DNS, so nobody could answer or be told.",
+        who="application",
+        remedy=("Correct the sender's address, or publish an MX or address record for {domain}.",),
+        kind=Class.PM,
+        source="RFC 5321, section 3.6.2",
+        words=r"sender address rejected: .{0,20}domain not found|domain of sender address .{0,255} does not (exist|resolve)",
+        codes=frozenset(range(500, 600)),
+    ),
     *also(
         Diagnosis(
             id="exo.outbound_spam",

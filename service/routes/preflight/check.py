@@ -9,11 +9,11 @@ judging, only to say what it presents.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, Protocol
 
 from service.mail.address import Address
 from service.mail.envelope import Envelope
@@ -42,7 +42,13 @@ PATIENCE = Timeouts(
 #: Seconds that all of one route's steps may take.
 LONGEST = 240.0
 
+#: Seconds that the dialogue of one lane may take. Its seat is leased for a little longer.
+LANE_LONGEST = 80.0
+_LEASE = 90.0
+
 _SESSION = "preflight"
+
+_BUSY = "Not tried: mail is using all connections that this lane may have, which shows that its login works."
 
 #: What the catalogue calls a 535 that gives no reason.
 _REFUSED_LOGIN = "exo.authentication_unsuccessful"
@@ -57,6 +63,13 @@ class Ground:
     static_ips: tuple[IPv4Address | IPv6Address, ...]
 
 
+class Seats(Protocol):
+    """Who counts the connections of a lane: the ledger, for all processes."""
+
+    async def take_seat(self, lane: str, *, route: str, of: int, lease: float) -> str | None: ...
+    async def give_back(self, seats: Sequence[str]) -> None: ...
+
+
 class Preflights:
     """Checks routes. Belongs to one event loop."""
 
@@ -68,25 +81,27 @@ class Preflights:
         self._ground = ground
 
     async def check(
-        self, route: Route, *, to: Address | None = None, sender: Address | None = None
+        self,
+        route: Route,
+        *,
+        to: Address | None = None,
+        sender: Address | None = None,
+        seats: Seats | None = None,
     ) -> Preflight:
-        """Go through all steps; whatever breaks is a step, never an exception.
+        """Go through all steps; whatever the peer does is a step, never an exception.
 
-        `to` and `sender` are named in RCPT and MAIL instead of the usual ones.
+        `to` and `sender` are named in RCPT and MAIL instead of the usual ones. A lane whose
+        connections are limited is logged in to on one of its `seats`, so that together with
+        delivery there is never one too many.
         """
         started_at = datetime.now(UTC)
-        run = _Run(self, route, to=to, sender=sender)
+        run = _Run(self, route, to=to, sender=sender, seats=seats)
         try:
             async with asyncio.timeout(LONGEST):
-                async for step in run.steps():
-                    run.done.append(step)
+                await run.go()
         except TimeoutError:
             run.done.append(
-                fail(
-                    "time",
-                    f"The check took longer than {LONGEST:g} seconds and was ended here.",
-                    "Look at the steps above for the slow one; check a route of many mailboxes in parts.",
-                )
+                _too_long(LONGEST, "Look at the steps above for the slow one, then check the route again.")
             )
         return Preflight(
             route=route.name,
@@ -118,7 +133,13 @@ class _Run:
     """One check under way."""
 
     def __init__(
-        self, owner: Preflights, route: Route, *, to: Address | None, sender: Address | None
+        self,
+        owner: Preflights,
+        route: Route,
+        *,
+        to: Address | None,
+        sender: Address | None,
+        seats: Seats | None,
     ) -> None:
         self.done: list[Step] = []
         self.well: dict[str, Phase] = {}
@@ -127,24 +148,20 @@ class _Run:
         self._route = route
         self._to = to
         self._sender = sender
+        self._seats = seats
         self._told = False  # whether the steps of the way there were told
 
-    async def steps(self) -> AsyncIterator[Step]:
+    async def go(self) -> None:
         """Go through all steps, each told when it is known."""
-        for paper in papers.steps(
-            self._route, accepted_domains=self._ground.accepted_domains, now=datetime.now(UTC)
-        ):
-            yield paper
+        now = datetime.now(UTC)
+        self.done += papers.steps(self._route, accepted_domains=self._ground.accepted_domains, now=now)
         peers, name = await self._peers()
-        yield name
+        self.done.append(name)
         if not peers:
-            for skipped in self._unreached():
-                yield skipped
+            self.done += self._unreached()
         for lane in self._route.lanes() if peers else ():
-            async for step in self._lane(lane, peers):
-                yield step
-        for step in await self._spf():
-            yield step
+            await self._lane(lane, peers)
+        self.done += await self._spf()
 
     async def _peers(self) -> tuple[tuple[Peer, ...], Step]:
         """Find out whom to dial."""
@@ -174,36 +191,68 @@ class _Run:
                 skip(name, "Not tried: name failed.", lane=lane.name) for name in ("auth", "mail", "rcpt")
             )
 
-    async def _lane(self, lane: Lane, peers: tuple[Peer, ...]) -> AsyncIterator[Step]:
+    async def _lane(self, lane: Lane, peers: tuple[Peer, ...]) -> None:
+        """Log in for a lane, on a seat of its own where its connections are limited."""
+        limit, seat = lane.limits.connections, None
+        if self._seats is not None and limit is not None:
+            seat = await self._seats.take_seat(lane.name, route=self._route.name, of=limit, lease=_LEASE)
+        busy = self._seats is not None and limit is not None and seat is None
+        try:
+            async with asyncio.timeout(LANE_LONGEST):
+                await self._dialogue(lane, peers, busy=busy)
+        except TimeoutError:
+            remedy = "The peer answers very slowly: try again, and look at what is in between."
+            self.done.append(_too_long(LANE_LONGEST, remedy, lane=lane.name))
+        finally:
+            if self._seats is not None and seat is not None:
+                await self._seats.give_back([seat])
+
+    async def _dialogue(self, lane: Lane, peers: tuple[Peer, ...], *, busy: bool) -> None:
         login, token = await self._login(lane)
         if token is not None:
-            yield token
-        refused = token is not None and token.status is Status.FAIL
+            self.done.append(token)
+        if busy:
+            # The limit counts logins: without one, the way there may be looked at all the same.
+            login = None
+            if self._told or lane.login is None:
+                self._not_tried(lane, _BUSY, "auth", "mail", "rcpt", "rset", "quit")
+                return
         opened, session = await self._open(peers, login)
-        if not self._told or opened.broke_at not in {None, "auth"}:
-            for step in dialogue.network_steps(opened, now=datetime.now(UTC)):
-                yield step if not self._told else replace(step, lane=lane.name)
-            egress = dialogue.egress_step(
-                opened.facts,
-                tuple(map(str, self._ground.static_ips)),
-                relay_by_ip=self._route.relay_by == "ip",
-            )
-            if egress is not None and not self._told:
-                yield egress
-            self._told = True
-        if refused:
-            yield skip("auth", "Not tried: token failed.", lane=lane.name)
-        else:
-            yield self._with_cause(dialogue.auth_step(opened, lane), token, lane)
-        if session is None or refused:
-            broke = "token" if refused else opened.broke_at
-            for name in ("mail", "rcpt", "rset", "quit"):
-                yield skip(name, f"Not tried: {broke} failed.", lane=lane.name)
+        try:
+            self._way_there(opened, lane)
+            refused = token is not None and token.status is Status.FAIL
+            if busy or refused:
+                reason = _BUSY if busy else "Not tried: token failed."
+                self._not_tried(lane, reason, "auth", "mail", "rcpt", "rset", "quit")
+                return
+            self.done.append(self._with_cause(dialogue.auth_step(opened, lane), token, lane))
+            if session is None:
+                self._not_tried(lane, f"Not tried: {opened.broke_at} failed.", "mail", "rcpt", "rset", "quit")
+            else:
+                await self._rehearse(session, lane, opened.place)
+        except asyncio.CancelledError:
+            if session is not None:
+                session.abort()
+            raise
+        finally:
             if session is not None:
                 await session.close()
+
+    def _way_there(self, opened: Opened, lane: Lane) -> None:
+        """Tell the steps of the connection: once, and again where another lane's breaks."""
+        if self._told and opened.broke_at in {None, "auth"}:
             return
-        async for step in self._rehearse(session, lane, opened.place):
-            yield step
+        for step in dialogue.network_steps(opened, now=datetime.now(UTC)):
+            self.done.append(replace(step, lane=lane.name) if self._told else step)
+        egress = dialogue.egress_step(
+            opened.facts, tuple(map(str, self._ground.static_ips)), relay_by_ip=self._route.relay_by == "ip"
+        )
+        if egress is not None and not self._told:
+            self.done.append(egress)
+        self._told = True
+
+    def _not_tried(self, lane: Lane, reason: str, *names: str) -> None:
+        self.done += (skip(name, reason, lane=lane.name) for name in names)
 
     async def _login(self, lane: Lane) -> tuple[Login | None, Step | None]:
         """Ask for what to log in with, and read the token where it is one."""
@@ -273,16 +322,14 @@ class _Run:
         assert opened is not None, "a route has a peer"
         return opened, None
 
-    async def _rehearse(self, session: Session, lane: Lane, place: Place) -> AsyncIterator[Step]:
+    async def _rehearse(self, session: Session, lane: Lane, place: Place) -> None:
         """Name sender and recipient, take it back, say good-bye."""
         sender = self._sender or sender_of(lane, self._ground.accepted_domains)
         if sender is None:
             reason = (
                 "No sender is known for this route: say one (--from), or set organization.accepted_domains."
             )
-            for name in ("mail", "rcpt", "rset"):
-                yield skip(name, reason, lane=lane.name)
-            await session.close()
+            self._not_tried(lane, reason, "mail", "rcpt", "rset")
             return
         recipient = self._to or self._usual_recipient(sender)
         report = await session.rehearse(Envelope(reverse_path=sender, forward_paths=(recipient,)))
@@ -291,16 +338,15 @@ class _Run:
                 report, place, lane=lane, sender=sender, recipient=recipient, usable=session.usable
             )
         )
-        for step in steps:
-            yield step
+        self.done += steps
         taken = all(step.status is Status.OK for step in steps[:2])
         self.well[lane.name] = Phase.RCPT if taken else Phase.AUTH
         usable = session.usable
         await session.close()
         if usable:
-            yield ok("quit", "QUIT: nothing was sent.", lane=lane.name)
+            self.done.append(ok("quit", "QUIT: nothing was sent.", lane=lane.name))
         else:
-            yield skip("quit", "The session had ended; nothing was sent.", lane=lane.name)
+            self._not_tried(lane, "The session had ended; nothing was sent.", "quit")
 
     def _usual_recipient(self, sender: Address) -> Address:
         """An address that the route leads to: the sender itself, or the domain's postmaster (RFC 5321 §4.5.1)."""
@@ -327,6 +373,10 @@ class _Run:
             tenant_id=self._ground.entra.tenant_id,
             address=address,
         )
+
+
+def _too_long(seconds: float, remedy: str, *, lane: str | None = None) -> Step:
+    return fail("time", f"This took longer than {seconds:g} seconds and was ended here.", remedy, lane=lane)
 
 
 def sender_of(lane: Lane, accepted_domains: tuple[str, ...]) -> Address | None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from service.mail.address import Address
-from service.routes.preflight.check import LONGEST, Preflights
+from service.routes.preflight.check import LONGEST, Preflights, Seats
 from service.routes.preflight.steps import Preflight
 from service.routes.route import Route
 from service.smtp.phase import Phase
@@ -63,7 +63,7 @@ class Rest(Protocol):
     def error(self) -> Mapping[str, Any] | None: ...
 
 
-class Records(Protocol):
+class Records(Seats, Protocol):
     """Where checks are kept. It is the ledger, which this room must not know."""
 
     def checking(self, route: str) -> AbstractAsyncContextManager[bool]: ...
@@ -143,7 +143,7 @@ class Conductor:
         return latest if latest is not None and latest.ended_at > ended_after else None
 
     async def _made(self, route: Route, asked: Asked) -> Conducted:
-        preflight = await self._preflights.check(route, to=asked.to, sender=asked.sender)
+        preflight = await self._preflights.check(route, to=asked.to, sender=asked.sender, seats=self._records)
         kept = await self._records.write_check(
             route=route.name,
             asked_by=asked.by,
