@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import Bell, open_redis
-from service.delivery.checks import Rounds, RouteKeeper
+from service.delivery.checks import RouteKeeper
 from service.delivery.keeper import Keeper
 from service.delivery.schedule import Policy, Retry
 from service.delivery.tasks import end as end_tasks
@@ -230,7 +230,7 @@ def route_keeper(settings: Settings, kit: Kit, *, nudge: Nudge) -> RouteKeeper:
         list(settings.route_book().routes.values()),
         conductor=Conductor(checker, kit.ledger, nudge=nudge),
         ledger=kit.ledger,
-        rounds=Rounds(interval=settings.checks.interval),
+        interval=settings.checks.interval,
     )
 
 

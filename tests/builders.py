@@ -1,5 +1,6 @@
 """Things of the ledger, made with as little as a test has to say."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,16 +74,14 @@ async def claim(
     *,
     lane: str = "peer",
     worker: str = "w1",
-    sessions: int = 0,
+    seats: Sequence[str] = (),
     more: int = 10,
     lease: float = 30.0,
     suspects: bool = True,
     limits: LaneLimits = UNLIMITED,
 ) -> Claim:
     """Claim as a worker without open sessions does."""
-    wish = Wish(
-        lane=lane, route=lane, worker=worker, sessions=sessions, more=more, lease=lease, suspects=suspects
-    )
+    wish = Wish(lane=lane, route=lane, worker=worker, seats=seats, more=more, lease=lease, suspects=suspects)
     return await ledger.claim(wish, limits)
 
 

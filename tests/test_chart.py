@@ -558,7 +558,7 @@ def test_notes_say_what_to_do_next(both_helms: tuple[Helm, Helm]) -> None:
 
     steps = [
         "No route is configured yet",
-        "postroom config show",
+        "postroom check",
         "postroom keys create",
         "port-forward",
         "curl",

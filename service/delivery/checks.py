@@ -12,7 +12,6 @@ ended, each once, by whichever worker writes it down first.
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -36,33 +35,26 @@ _AGAIN = 30.0
 BY = "schedule"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rounds:
-    """How often a worker comes by."""
-
-    interval: timedelta
-    first_within: float = _FIRST_WITHIN  # seconds
-
-
 class RouteKeeper:
     """Checks all enabled routes, again and again."""
 
     def __init__(
-        self, routes: Sequence[Route], *, conductor: Conductor, ledger: Ledger, rounds: Rounds
+        self, routes: Sequence[Route], *, conductor: Conductor, ledger: Ledger, interval: timedelta
     ) -> None:
-        """Take the routes to look after; disabled ones are left alone."""
+        """Take the routes to look after, and how often; disabled routes are left alone."""
         self._routes = tuple(route for route in routes if route.enabled)
         self._conductor = conductor
         self._ledger = ledger
-        self._rounds = rounds
+        self._interval = interval
 
     async def run(self) -> None:
         """Come by until cancelled. What goes wrong is logged, and never ends the worker."""
-        await asyncio.sleep(random.uniform(0, self._rounds.first_within))  # noqa: S311  # spreads load
+        first = min(_FIRST_WITHIN, self._interval.total_seconds())
+        await asyncio.sleep(random.uniform(0, first))  # noqa: S311  # spreads load
         # What a worker before us checked a moment ago needs no second look because we start.
-        fresh = self._rounds.interval / 10
+        fresh = self._interval / 10
         while True:
-            wait = self._rounds.interval.total_seconds()
+            wait = self._interval.total_seconds()
             try:
                 await self.round(fresh=fresh)
             except LedgerUnavailable:
@@ -71,7 +63,7 @@ class RouteKeeper:
             except Exception:
                 log.exception("checks.bug")
             else:
-                fresh = self._rounds.interval * 0.7
+                fresh = self._interval * 0.7
             await asyncio.sleep(wait * random.uniform(0.9, 1.1))  # noqa: S311  # spreads load
 
     async def round(self, *, fresh: timedelta) -> None:

@@ -12,7 +12,7 @@ nothing is sent meanwhile.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -115,7 +115,7 @@ class Drain:
                 lane=self.lane.name,
                 route=self.lane.route.name,
                 worker=self._kit.worker,
-                sessions=len(free),
+                seats=[seat.id for seat in free],
                 more=max(room, 0),
                 lease=self._kit.policy.lease,
                 suspects=not self._suspects.in_hand,
@@ -123,6 +123,7 @@ class Drain:
             asked_at = time.monotonic()
             async with asyncio.timeout(self._kit.policy.lease / 2):
                 claim = await self._kit.ledger.claim(wish, self._limits)
+            free = self._without_lost(free, claim.lost_seats)
             if claim.suspects_waiting:
                 self._suspects.wait(self)
             if not claim.claimed:
@@ -131,6 +132,14 @@ class Drain:
             for claimed in claim.claimed:
                 self._start(claimed, free, asked_at=asked_at)
         return None
+
+    def _without_lost(self, seats: list[Seat], lost: Collection[str]) -> list[Seat]:
+        """Leave out the seats that are no longer ours: nothing travels on them again, they are closed."""
+        for seat in seats:
+            if seat.id in lost:
+                seat.lost = True
+                self.ring()
+        return [seat for seat in seats if seat.id not in lost]
 
     def _start(self, claimed: Claimed, free: list[Seat], *, asked_at: float) -> None:
         self._kit.keeper.hold(claimed.attempt_id, asked_at=asked_at)

@@ -49,7 +49,7 @@ class Wish:
     lane: str
     route: str
     worker: str
-    sessions: int  # seats of its own that are free
+    seats: Sequence[str]  # of its own that are free, in the order in which it would use them
     more: int  # seats that it could use beside these
     lease: float  # seconds
     suspects: bool  # it may take a delivery that has lost a lease before, and will carry it alone
@@ -92,6 +92,9 @@ class Claim:
     claimed: tuple[Claimed, ...]
     again_in: float | None  # seconds until a permit, a retry or the end of a pause; None: when rung
     suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
+    lost_seats: frozenset[str] = (
+        frozenset()
+    )  # of `Wish.seats`: their leases have run out, nothing may use them
 
 
 _LOCK_LANE = text("SELECT paused_until, troubles, turn FROM lanes WHERE name = :lane FOR UPDATE")
@@ -99,7 +102,8 @@ _ADD_LANE = text("INSERT INTO lanes (name, route) VALUES (:lane, :route) ON CONF
 _NOW = text("SELECT clock_timestamp()")
 
 _SEATS = text("""
-    SELECT count(*) AS taken, count(*) FILTER (WHERE worker = :worker) AS own, min(lease_until) AS free_at
+    SELECT count(*) AS taken, array_agg(id) FILTER (WHERE id = ANY(:seats)) AS kept,
+           min(lease_until) AS free_at
       FROM connections WHERE lane = :lane AND lease_until > :now
 """)
 
@@ -249,8 +253,11 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
         return Claim(claimed=(), again_in=None)  # a probe is under way; its end rings
     windows = await pace.message_windows(db, wish.lane, limits, lane.now)
     seats = await _seats(db, wish, limits, lane.now)
-    wish = replace(wish, sessions=min(wish.sessions, seats.own), more=min(wish.more, seats.left))
-    most = min([wish.sessions + wish.more, *(window.left for window in windows)])
+    lost = frozenset(wish.seats) - seats.kept
+    wish = replace(
+        wish, seats=[seat for seat in wish.seats if seat not in lost], more=min(wish.more, seats.left)
+    )
+    most = min([len(wish.seats) + wish.more, *(window.left for window in windows)])
     if lane.troubles:
         most = min(most, 1)
     if most <= 0:
@@ -258,8 +265,9 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
         return Claim(
             claimed=(),
             again_in=_earliest(lane.now, await _free_at(db, wish.lane, full, lane.now), seats.free_at),
+            lost_seats=lost,
         )
-    return await _claim_up_to(db, wish, limits, lane, most)
+    return replace(await _claim_up_to(db, wish, limits, lane, most), lost_seats=lost)
 
 
 async def _free_at(
@@ -465,15 +473,15 @@ async def _locked(db: AsyncConnection, name: str, route: str) -> _Lane:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seats:
     left: int  # that nobody has
-    own: int  # this worker's; it may believe in more, whose leases have run out
+    kept: frozenset[str]  # free ones of this worker, which may believe in more
     free_at: datetime | None  # when one comes free, where this is what the worker waits for
 
 
 async def _seats(db: AsyncConnection, wish: Wish, limits: LaneLimits, now: datetime) -> _Seats:
-    row = (await db.execute(_SEATS, {"lane": wish.lane, "worker": wish.worker, "now": now})).one()
-    left = max(limits.connections - row.taken, 0)
-    waits = not left and wish.more and not min(wish.sessions, row.own)
-    return _Seats(left=left, own=row.own, free_at=row.free_at if waits else None)
+    row = (await db.execute(_SEATS, {"lane": wish.lane, "seats": list(wish.seats), "now": now})).one()
+    left, kept = max(limits.connections - row.taken, 0), frozenset(row.kept or ())
+    waits = not left and wish.more and not kept
+    return _Seats(left=left, kept=kept, free_at=row.free_at if waits else None)
 
 
 async def _take(
@@ -483,7 +491,7 @@ async def _take(
         {
             "delivery_id": delivery,
             "attempt_id": new_id("att"),
-            "seat": new_id("sea") if index >= wish.sessions else None,
+            "seat": new_id("sea") if index >= len(wish.seats) else None,
             "alone": alone,
         }
         for index, delivery in enumerate(deliveries)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import structlog
 
-from service.delivery.checks import Rounds, RouteKeeper
+from service.delivery.checks import RouteKeeper
 from service.delivery.tasks import end
 from service.ledger import Ledger
-from service.ledger.checks import KEPT, NewNotice
+from service.ledger.checks import KEPT, Check, NewNotice
 from service.mail.address import Address
 from service.routes.kinds import Cloud
 from service.routes.mx import MxFinder, Resolver
@@ -62,8 +62,7 @@ def a_conductor(ledger: Ledger) -> Conductor:
 
 
 def a_keeper(ledger: Ledger, *routes: Route, interval: timedelta = HOUR) -> RouteKeeper:
-    rounds = Rounds(interval=interval, first_within=0.0)
-    return RouteKeeper(routes, conductor=a_conductor(ledger), ledger=ledger, rounds=rounds)
+    return RouteKeeper(routes, conductor=a_conductor(ledger), ledger=ledger, interval=interval)
 
 
 def to(peer: ScriptedPeer, name: str = "peer", **changes: Any) -> Route:
@@ -118,6 +117,34 @@ async def test_a_dead_checker_holds_nobody_up(ledger: Ledger, database_url: str,
     await a_keeper(ledger, to(peer)).round(fresh=HOUR)
 
     assert await ledger.latest_check("peer")
+
+
+async def test_a_check_takes_a_seat(ledger: Ledger) -> None:
+    """Mail uses all three connections of a mailbox: the check logs in on none, and says why; later it does."""
+    async with ScriptedPeer(tls=True, logins={"app": "password"}) as peer:
+        route = with_secret(peer, date(9998, 1, 1))
+        lane = "noreply/noreply@contoso.com"
+        seats = [await ledger.take_seat(lane, route="noreply", of=3, lease=60.0) for _ in range(4)]
+        assert [seat is None for seat in seats] == [False, False, False, True]
+
+        await a_keeper(ledger, route).round(fresh=timedelta(0))
+        busy = await ledger.latest_check("noreply")
+        assert peer.logins_tried == []
+        await ledger.give_back([seat for seat in seats if seat])
+        await a_keeper(ledger, route).round(fresh=timedelta(0))
+        free = await ledger.latest_check("noreply")
+
+    assert busy is not None
+    assert free is not None
+    assert _status(busy, "tls") == "ok"
+    assert _status(busy, "auth") == "skip"
+    assert _status(free, "auth") == "ok"
+    again = [await ledger.take_seat(lane, route="noreply", of=3, lease=60.0) for _ in range(3)]
+    assert None not in again, "a check gives its seat back"
+
+
+def _status(check: Check, name: str) -> str:
+    return next(str(step["status"]) for step in check.steps if step["name"] == name)
 
 
 async def test_a_failing_check_is_one_warning(ledger: Ledger, peer: ScriptedPeer) -> None:

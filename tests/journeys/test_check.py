@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 import yaml
 
+from service.ledger import Ledger
 from service.local.check import Findings, Wanted, check
 from service.mail.address import Address
 from service.sandbox import Sandbox, contoso
 from service.sandbox.config import SandboxApplication
 from service.settings import BadSettings, Settings
 from tests import tenant
-from tests.house import QUICK, ROOT, a_house
+from tests.house import QUICK, ROOT, Processes, a_house
 from tests.peer import ScriptedPeer
 from tests.routes.nameserver import NameServer
 from tests.sandbox import broken
+from tests.waiting import eventually
 
 GOOD_SPF = '"v=spf1 ip4:203.0.113.10 include:spf.protection.outlook.com ~all"'
 MICROSOFT_SPF = '"v=spf1 ip4:40.92.0.0/15 -all"'
@@ -432,6 +434,27 @@ async def test_the_command(world: World) -> None:
     assert code == 1
     assert "→ Set-CASMailbox -Identity noreply@contoso.com" in out
     assert out.rstrip().endswith("1 step failed. The arrows say what to do.")
+
+
+async def test_the_worker_checks_by_itself(world: World) -> None:
+    """`postroom worker`: the route has its check without being asked, the mailbox's connections are left to mail."""
+    given = world.given(tenant.submission(world.sandbox), checks={"interval": "1s"})
+    folder = world.folder / "processes"
+    folder.mkdir()
+    processes = Processes(folder, given)
+    ledger = Ledger.open(world.database_url, name="test", connections=1)
+    worker = processes.start_worker()
+    try:
+        check = await eventually(lambda: ledger.latest_check("noreply"), within=60)
+    finally:
+        worker.terminate()
+        code = await asyncio.to_thread(worker.wait, 30)
+        await ledger.dispose()
+
+    assert check.asked_by == "schedule"
+    assert check.result == "ok", check.steps
+    assert code == 0
+    assert world.sandbox.taken == ()
 
 
 async def _postroom(*arguments: str, config: Path) -> tuple[int, str, str]:

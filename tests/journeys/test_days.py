@@ -45,7 +45,7 @@ class Times:
         redis_url: str,
         *,
         routes: list[dict[str, Any]],
-        lease: str = "6s",
+        lease: str = "15s",
     ) -> AbstractContextManager[Processes]:
         """Give processes that live by the clock too."""
         given = configuration(self.database_url, redis_url, routes=routes, dispatch={"lease": lease})
@@ -129,7 +129,7 @@ async def test_ten_thousand_recipients_in_any_24_hours(times: Times, redis_url: 
                 gate = asyncio.Event()
                 peer.on("data", until=gate, times=1)
                 sent += [await send_to_many(door, f"later{n}", 500) for n in range(17)]
-                await eventually(lambda: len(peer.taken) == 8 + 11)
+                await eventually(lambda: len(peer.taken) == 8 + 11, within=60.0)
                 workers[int(await eventually(lambda: _holder(times)))].kill()
                 gate.set()
                 house.start_worker()
@@ -203,8 +203,10 @@ async def test_a_minute_holds_when_the_clock_is_set_back(
                     await door.in_state(each, "sent")
                 clock.step(minutes=-10)
                 sent += [await send_to_many(door, f"after{n}", 1) for n in range(7)]
-                for _ in range(18):
+                for _ in range(40):
                     await asyncio.sleep(A_MOMENT / 2)
+                    if len(peer.taken) == len(sent):
+                        break
                     clock.go_on(seconds=45)
                 for each in sent:
                     await door.in_state(each, "sent")
@@ -294,14 +296,14 @@ async def test_many_minutes_on_three_lanes_with_restarts_and_without_redis(
 async def test_a_quiet_application_gets_its_turn_in_a_full_minute(
     times: Times, redis_url: str, tmp_path: Path
 ) -> None:
-    """One application has two hundred messages waiting, another sends now and then: it goes with the next permits."""
+    """One application has a hundred messages waiting, another sends now and then: it goes with the next permits."""
     async with ScriptedPeer() as peer:
         route = smarthost(peer, limits={"messages_per_minute": 10, "connections": 2})
         with times.house(tmp_path, redis_url, routes=[route], lease="20m") as house:
             house.start_api()
             house.start_worker()
             async with house.door("loud") as loud, house.door("quiet") as quiet:
-                for n in range(200):
+                for n in range(100):
                     await loud.submit(to=f"loud-{n}@example.com")
                 overtaken = []
                 for n in range(6):
@@ -310,7 +312,7 @@ async def test_a_quiet_application_gets_its_turn_in_a_full_minute(
                     for _ in range(30):
                         if taken_for(peer, f"quiet{n}"):
                             break
-                        times.clock.go_on(seconds=5)
+                        times.clock.go_on(seconds=10)
                         await asyncio.sleep(A_MOMENT / 2)
                     place = next(
                         place
@@ -319,6 +321,6 @@ async def test_a_quiet_application_gets_its_turn_in_a_full_minute(
                     )
                     overtaken.append(place - before)
 
-    assert len(peer.taken) < 200, "nothing waited any more"
+    assert len(peer.taken) < 100, "nothing waited any more"
     assert max(overtaken) <= 4  # two were in hand, and a turn of two has one of each
     assert times.fullest(peer.taken, seconds=60.0) <= 10

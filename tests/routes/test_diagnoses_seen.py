@@ -8,6 +8,7 @@ import pytest
 
 from service.routes import diagnoses
 from service.routes.diagnoses import CATALOGUE, Class
+from service.routes.diagnoses.content import GENERAL
 from service.routes.route import RouteKind
 from service.smtp.phase import Phase
 from service.smtp.reply import Reply
@@ -24,7 +25,7 @@ GREETING, EHLO, AUTH, MAIL, RCPT, REPLY = (
 )
 
 #: reply, phase, kind of route, id, class, scope, who must act
-Row = tuple[str, Phase, RouteKind, str, str, str, str]
+Row = tuple[str, Phase | None, RouteKind, str, str, str, str]
 
 _DIAGNOSTICS = (
     "0.35250:1F009983, 1.36674:0A000000, 1.61250:00000000, 1.45378:02000000, 1.44866:3C7C0000, 16.55847:E70F0000, "
@@ -101,12 +102,12 @@ REPORTS: list[Row] = [
     ("550 5.2.121 Recipient's per hour message receive limit from specific sender exceeded", REPLY, SUB, "exo.recipient_over_rate", "T2", "recipient", "nobody"),
     ("554 5.2.0 STOREDRV.Deliver.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded; Failed to process message due to a permanent exception with message", REPLY, SUB, "exo.recipient_mailbox_full", "PR", "recipient", "application"),
     ("554 5.2.2 mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded", REPLY, SUB, "exo.recipient_mailbox_full", "PR", "recipient", "application"),
-    ("500 5.2.11 RESOLVER.RST.SendSizeLimit.Sender; message too large for this sender", REPLY, SUB, "smtp.message_too_large", "PM", "message", "application"),
-    ("550 5.2.12 RESOLVER.RST.SendSizeLimit.Org; message too large for this organization", REPLY, SUB, "smtp.message_too_large", "PM", "message", "application"),
+    ("500 5.2.11 RESOLVER.RST.SendSizeLimit.Sender; message too large for this sender", REPLY, SUB, "exo.send_size_limit", "PM", "message", "application"),
+    ("550 5.2.12 RESOLVER.RST.SendSizeLimit.Org; message too large for this organization", REPLY, SUB, "exo.send_size_limit", "PM", "message", "application"),
     ("550 5.1.1 RESOLVER.ADR.ExRecipNotFound; not found", REPLY, SUB, "exo.recipient_not_found", "PR", "recipient", "application"),
-    ("550 4.4.7 QUEUE.Expired; message expired", REPLY, SUB, "report.expired_on_the_way", "PM", "message", "application"),
-    ("450 4.4.316 Connection refused [Message=Socket error code 10061] [LastAttemptedServerName=mail.example.com] [LastAttemptedServerIP=203.0.113.25:25]", REPLY, SUB, "report.remote_unreachable", "PR", "recipient", "application"),
-    ("450 4.4.312 DNS query failed [Message=ErrorRetry] [LastAttemptedServerName=example.net]", REPLY, SUB, "report.remote_unreachable", "PR", "recipient", "application"),
+    ("550 4.4.7 QUEUE.Expired; message expired", None, SUB, "report.expired_on_the_way", "PM", "message", "application"),
+    ("450 4.4.316 Connection refused [Message=Socket error code 10061] [LastAttemptedServerName=mail.example.com] [LastAttemptedServerIP=203.0.113.25:25]", None, SUB, "report.remote_unreachable", "PR", "recipient", "application"),
+    ("450 4.4.312 DNS query failed [Message=ErrorRetry] [LastAttemptedServerName=example.net]", None, SUB, "report.remote_unreachable", "PR", "recipient", "application"),
     ("550 5.4.310 DNS domain example.invalid does not exist [Message=InfoDomainNonexistent]", REPLY, SUB, "report.domain_missing", "PR", "recipient", "application"),
     ("550 5.0.350 Remote server returned an error -> 550 5.7.1 TRANSPORT.RULES.RejectMessage; the message was rejected by organization policy", REPLY, SUB, "report.refused_elsewhere", "PM", "message", "exchange_admin"),
     ("550 5.7.515 Access denied, sending domain example.com does not meet the required authentication level", REPLY, SUB, "other.unauthenticated_mail", "A", "sender", "network"),
@@ -114,8 +115,8 @@ REPORTS: list[Row] = [
 ]  # fmt: skip
 
 OTHER_SERVERS: list[Row] = [
-    ("554 5.7.1 <ana@example.net>: Relay access denied", RCPT, OWN, "smtp.relay_denied", "PR", "recipient", "operator"),
-    ("550 5.7.1 Relaying denied", RCPT, OWN, "smtp.relay_denied", "PR", "recipient", "operator"),
+    ("554 5.7.1 <ana@example.net>: Relay access denied", RCPT, OWN, "smtp.relay_refused", "PR", "recipient", "operator"),
+    ("550 5.7.1 Relaying denied", RCPT, OWN, "smtp.relay_refused", "PR", "recipient", "operator"),
     ("454 4.7.1 <ana@example.net>: Relay access denied", RCPT, OWN, "smtp.recipient_deferred", "T1", "recipient", "nobody"),
     ("504 5.5.2 <postroom>: Helo command rejected: need fully-qualified hostname", RCPT, OWN, "smtp.ehlo_name_refused", "CFG", "lane", "operator"),
     ("554 5.7.1 <unknown[203.0.113.9]>: Client host rejected: Access denied", RCPT, OWN, "smtp.client_refused", "A", "lane", "operator"),
@@ -139,7 +140,7 @@ ROWS = LOGINS + SUBMISSIONS + MX_REPLIES + REPORTS + OTHER_SERVERS
 
 @pytest.mark.parametrize(("text", "phase", "kind", "id_", "class_", "scope", "who"), ROWS)
 def test_a_reply_from_the_field_is_understood(
-    text: str, phase: Phase, kind: RouteKind, id_: str, class_: str, scope: str, who: str
+    text: str, phase: Phase | None, kind: RouteKind, id_: str, class_: str, scope: str, who: str
 ) -> None:
     """Each row: the entry, its class, what it touches, and who must act."""
     diagnosis = diagnoses.of_reply(Reply.from_text(text), phase, kind)
@@ -153,10 +154,10 @@ def test_the_meaning_does_not_hang_on_phase_and_route(text: str) -> None:
     """A reply of Microsoft's that somebody pastes without its context is recognised by its words."""
     known = diagnoses.of_reply(Reply.from_text(text), None)
 
-    assert known.id not in {entry.id for entry in diagnoses.GENERAL}
+    assert known.id not in {entry.id for entry in GENERAL}
 
 
-def test_a_fifth_of_the_catalogue_has_been_seen() -> None:
+def test_a_third_of_the_catalogue_has_been_seen() -> None:
     """The field knows more than this table, but it is no handful either."""
     entries = {entry.id for entry in CATALOGUE if not entry.faults}
     assert len({row[3] for row in ROWS}) * 3 > len(entries)

@@ -157,6 +157,7 @@ async def test_an_expired_certificate_is_shown() -> None:
     assert broken.status is Status.FAIL
     assert "expired" in broken.detail
     assert "for localhost" in broken.detail
+    assert step(found, "starttls").status is Status.OK
     assert "Renew the certificate of localhost" in broken.remedy[0]
     assert peer.logins_tried == []
 
@@ -169,6 +170,17 @@ async def test_opportunistic_tls_is_noted_and_not_judged() -> None:
     noted = step(found, "peer_certificate")
     assert noted.status is Status.OK
     assert "not judged" in noted.detail
+
+
+async def test_a_refused_starttls_goes_on_in_the_clear() -> None:
+    """Opportunistic TLS that the peer offers and refuses is a warning, and the check goes on."""
+    async with ScriptedPeer(tls=True) as peer:
+        peer.on("starttls", reply="454 4.7.0 TLS not available")
+        found = await checked(smarthost(peer, tls=TlsMode.OPPORTUNISTIC))
+
+    assert step(found, "starttls").status is Status.WARN
+    assert step(found, "tls").status is Status.SKIP
+    assert step(found, "rcpt").status is Status.OK
 
 
 async def test_our_address_is_compared() -> None:

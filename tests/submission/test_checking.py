@@ -84,7 +84,9 @@ async def test_an_old_check_is_made_anew(house: House, peer: ScriptedPeer) -> No
 
 async def _age(house: House, by: timedelta) -> None:
     db = await asyncpg.connect(house.settings.database_url.get_secret_value())
-    await db.execute("UPDATE checks SET started_at = started_at - $1::interval, ended_at = ended_at - $1::interval", by)
+    await db.execute(
+        "UPDATE checks SET started_at = started_at - $1::interval, ended_at = ended_at - $1::interval", by
+    )
     await db.close()
 
 

@@ -77,6 +77,33 @@ CONTENTS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.7\.512",
     ),
     Diagnosis(
+        id="exo.recipient_size_limit",
+        title="The message is too large for {recipient}",
+        explanation="The recipient's mailbox or group takes smaller messages only. Attachments grow by a third in base64.",
+        who="application",
+        remedy=(
+            "Send a smaller message, or a link.",
+            "Set-Mailbox {recipient} -MaxReceiveSize 150MB",
+        ),
+        kind=Class.PR,
+        source=EXCHANGE,
+        words=r"RESOLVER\.RST\.RecipSizeLimit",
+    ),
+    Diagnosis(
+        id="exo.send_size_limit",
+        title="The message is larger than {mailbox} may send",
+        explanation="The mailbox's or the organisation's MaxSendSize (35 MB unless it was changed) is smaller than the message, "
+        "whatever SIZE the server announced. Attachments grow by a third in base64.",
+        who="application",
+        remedy=(
+            "Send a smaller message, or a link.",
+            "Set-Mailbox {mailbox} -MaxSendSize 150MB -MaxReceiveSize 150MB",
+        ),
+        kind=Class.PM,
+        source=EXCHANGE,
+        words=r"RESOLVER\.RST\.SendSizeLimit|MessageSubmissionExceeded",
+    ),
+    Diagnosis(
         id="exo.header_too_large",
         title="The headers of the message are too large",
         explanation="The server takes fewer octets of headers than this message has.",
@@ -99,7 +126,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
             ),
             kind=Class.PM,
             source="RFC 1870",
-            words=r"message size exceeds|too (large|big)|SendSizeLimit|RecipSizeLimit",
+            words=r"message size exceeds|too (large|big)",
             codes=frozenset(range(500, 600)),
         ),
         enhanced=r"5\.2\.3|5\.3\.4",
@@ -170,7 +197,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
         who="nobody",
         remedy=(WAITS_BY_ITSELF,),
         kind=Class.T1,
-        source=EXCHANGE,
+        source=SEEN,
         words=r"\bC?PRX\d|NextHop|message not proxied|proxy session",
         touches=Scope.LANE,
     ),
@@ -181,7 +208,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
         who="nobody",
         remedy=(WAITS_BY_ITSELF, "If it lasts: Microsoft 365 admin center, Health, Service health."),
         kind=Class.T1,
-        source=EXCHANGE,
+        source=SEEN,
         words=r"insufficient system resources|disk is full|failed to be (replicated|made redundant)"
         r"|queue quota exceeded|temporary server error|PFA agent busy|service not (available|active)"
         r"|system not accepting network messages",

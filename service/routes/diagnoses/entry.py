@@ -75,8 +75,10 @@ class Diagnosis:
 
     It is recognised where everything that it names fits: the code, the whole enhanced status,
     words (a regular expression, searched without regard to case), the phase, and the kind of
-    route; where the phase or the kind is not known, only what names none. An entry with `faults`
-    speaks of no reply, but of faults of that code.
+    route; where the phase or the kind is not known, only what names none. An entry that is
+    `reported` speaks of non-delivery reports and fits where there is no phase: the same digits in a
+    dialogue are no more than what they say. An entry with `faults` speaks of no reply, but of
+    faults of that code.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Diagnosis:
     phases: frozenset[Phase] = frozenset()
     kinds: frozenset[RouteKind] = frozenset()
     faults: frozenset[str] = frozenset()
+    reported: bool = False
     touches: Scope | None = None  # None: what its class usually touches
     waits: Waits | None = None  # None: what its class usually waits
     doubt: str | None = None  # what of it is unverified; None: as much as its source leaves open
@@ -133,6 +136,7 @@ class Diagnosis:
         """Say whether this entry speaks of the reply."""
         return (
             not self.faults
+            and not (self.reported and phase is not None)
             and (not self.codes or reply.code in self.codes)
             and (not self.phases or phase in self.phases)
             and (not self.kinds or kind in self.kinds)

@@ -143,7 +143,7 @@ class Explanation:
             None if diagnosis is None else diagnosis.as_json({"host": "the server"} | {**self.names, **names})
         )
         if shown is not None:
-            shown["title"] = _capital(str(shown["title"]))
+            shown["title"] = re.sub(r"^the server\b", "The server", str(shown["title"]))
         return {
             "object": "explanation",
             "recognized": None if self.recognized is None else self.recognized.as_json(),
@@ -164,7 +164,7 @@ def explain(text: str, *, kind: RouteKind | None = None, phase: Phase | None = N
     lines = readings(text)
     for line in lines:
         found = _best(line, kind=kind, phase=phase)
-        if found is not None and (best is None or found.rank > best.rank):
+        if found is not None and (best is None or found.tells > best.tells):
             best = found
     if best is None:
         return Explanation(recognized=None, trailer=None, diagnosis=None)
@@ -186,6 +186,11 @@ class _Found:
     candidate: Candidate
     diagnosis: Diagnosis | None
     rank: tuple[bool, int, bool, bool, bool]
+
+    @property
+    def tells(self) -> tuple[tuple[bool, int, bool, bool, bool], int]:
+        """Compare two readings of one text: the catalogue has the special before the general."""
+        return self.rank, 0 if self.diagnosis not in CATALOGUE else -CATALOGUE.index(self.diagnosis)
 
 
 def _best(line: str, *, kind: RouteKind | None, phase: Phase | None) -> _Found | None:
@@ -220,7 +225,8 @@ def _found(candidate: Candidate, *, kind: RouteKind | None, phase: Phase | None)
         rank=(
             True,
             _telling(diagnosis),
-            enhanced is not None and enhanced[2:4] != "0.",  # x.0.x says "something else"
+            # x.0.x says "something else", and 5.7.57 follows a login that was refused before.
+            enhanced is not None and enhanced[2:4] != "0." and enhanced != "5.7.57",
             digits.startswith("5"),
             candidate.code is not None and enhanced is not None,
         ),
@@ -254,7 +260,7 @@ def _by_status(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Ite
     for candidate in islice(places.values(), _MOST):
         found = _found(candidate, kind=kind, phase=phase or candidate.phase)
         entry = found.diagnosis
-        if entry is not None and entry.words is not None and _no_accident(entry, candidate.text) is not None:
+        if entry is not None and entry.words is not None and _no_accident(entry, candidate) is not None:
             yield found
 
 
@@ -266,20 +272,21 @@ def _by_words(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Iter
             continue
         if entry.kinds and (kind is None or kind not in entry.kinds):
             continue
-        if (words := _no_accident(entry, whole)) is not None:
-            candidate = Candidate(code=None, enhanced=None, text=words, phase=phase)
+        place = Candidate(code=None, enhanced=None, text=whole, phase=phase)
+        if (words := _no_accident(entry, place)) is not None:
+            candidate = replace(place, text=words)
             yield _Found(candidate=candidate, diagnosis=entry, rank=(True, 3, False, False, False))
             return
 
 
-def _no_accident(entry: Diagnosis, text: str) -> str | None:
+def _no_accident(entry: Diagnosis, place: Candidate) -> str | None:
     """Give the words of an entry that stand in a text, where they are not everyday language."""
-    found = None if entry.words is None else re.search(entry.words, text, re.IGNORECASE)
+    found = None if entry.words is None else re.search(entry.words, place.text, re.IGNORECASE)
     if found is None:
         return None
-    if _TECHNICAL.search(found[0]) is not None:
+    if _TECHNICAL.search(found[0]) is not None or place.introduced:
         return found[0]
-    if entry.id in _EVERYDAY or len(found[0]) < _SHORTEST or _ABOUT_MAIL.search(text) is None:
+    if entry.id in _EVERYDAY or len(found[0]) < _SHORTEST or _ABOUT_MAIL.search(place.text) is None:
         return None
     return found[0]
 
@@ -293,10 +300,6 @@ def _names(line: str) -> dict[str, str]:
     if "sender" in names:
         names["domain"] = names["sender"].rpartition("@")[2]
     return names
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _duration(seconds: float) -> str:

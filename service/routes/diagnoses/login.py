@@ -247,16 +247,21 @@ LOGIN: tuple[Diagnosis, ...] = (
         enhanced=r"5\.5\.12[1-6]",
     ),
     # -- the general forms -----------------------------------------------------------------------
-    Diagnosis(
-        id="smtp.mechanism_unknown",
-        title="{host} does not know our way to log in",
-        explanation="The server refused the mechanism. Exchange Online takes LOGIN and XOAUTH2 only.",
-        who="operator",
-        remedy=("Set the login's `method` to `oauth` or `basic`, and check that `host` is the right one.",),
-        kind=Class.CFG,
-        source=EXCHANGE,
-        codes=frozenset({504, 538, 534, 535}),
-        words=r"unrecognized authentication type|(authentication|auth) (type|mechanism)",
+    *also(
+        Diagnosis(
+            id="smtp.mechanism_unknown",
+            title="{host} does not know our way to log in",
+            explanation="The server refused the mechanism. Exchange Online takes LOGIN and XOAUTH2 only.",
+            who="operator",
+            remedy=(
+                "Set the login's `method` to `oauth` or `basic`, and check that `host` is the right one.",
+            ),
+            kind=Class.CFG,
+            source=EXCHANGE,
+            codes=frozenset({504, 538, 534, 535}),
+            words=r"unrecognized authentication type|(authentication|auth) (type|mechanism)",
+        ),
+        enhanced=r"5\.7\.4",
     ),
     Diagnosis(
         id="smtp.temporary_login_failure",
@@ -295,6 +300,7 @@ LOGIN: tuple[Diagnosis, ...] = (
                 "Add-MailboxPermission -Identity {mailbox} -User <service principal id> -AccessRights FullAccess",
                 "Check that the application has SMTP.SendAsApp with admin consent: `postroom check` shows the token's roles.",
                 "Get-CASMailbox {mailbox} | fl SmtpClientAuthenticationDisabled",
+                "With a password: put the present one into Postroom's configuration, or change the login to `method: oauth`.",
             ),
             kind=Class.A,
             source=OAUTH,
@@ -326,7 +332,7 @@ LOGIN: tuple[Diagnosis, ...] = (
             codes=frozenset({530, 550, 554}),
             words=r"client (was )?not authenticated|^(smtp; )?not authenticated|authentication (is )?required",
         ),
-        enhanced=r"5\.7\.57",
+        codes=frozenset({530}),
     ),
     Diagnosis(
         id="smtp.login_failed_for_now",

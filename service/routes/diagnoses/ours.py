@@ -1,6 +1,6 @@
 """What we say ourselves: no usable reply, no token, no ledger, a worker that is gone."""
 
-from service.routes.diagnoses.entry import OAUTH, WAITS_BY_ITSELF, Class, Diagnosis
+from service.routes.diagnoses.entry import OAUTH, WAITS_BY_ITSELF, Class, Diagnosis, Scope
 
 OURS: tuple[Diagnosis, ...] = (
     Diagnosis(
@@ -42,6 +42,7 @@ OURS: tuple[Diagnosis, ...] = (
             "If it lasts: check DNS, the firewall and the port (`postroom check`).",
         ),
         kind=Class.T1,
+        touches=Scope.LANE,
         source="RFC 5321, section 4.5.4.1",
         faults=frozenset(
             {
@@ -236,6 +237,7 @@ OURS: tuple[Diagnosis, ...] = (
         who="nobody",
         remedy=(WAITS_BY_ITSELF, "If it lasts: check that {host} can be reached from the workers."),
         kind=Class.T1,
+        touches=Scope.LANE,
         source=OAUTH,
         faults=frozenset({"token_unavailable"}),
     ),

@@ -56,7 +56,7 @@ _SAID_BY_QMAIL = re.compile(r"said:_[245]\d\d")
 _STATUS = r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\.?\d|\w)"
 _WITH_STATUS = re.compile(r"(?<![\w.])([245][0-7]\d)([ \-#:,;()\[\]'\"b]{1,6})" + _STATUS)
 _CODES = r"(?:2(?:20|21|35|5[0-3])|4(?:2[12]|3[12]|4[1-9]|5[0-9]|71)|5(?:0[0-5]|1[0-7]|2[1-5]|3[0-8]|4[0-6]|5[0-9]|7[0-7]))"
-_CODE = re.compile(rf"(?<![\w.,$€£#+/\-])({_CODES})[\"')]{{0,2}}(-|:? )(?=[A-Za-z\"'<(\[])")
+_CODE = re.compile(rf"(?<![\w.,$€£#+/\-])({_CODES})[\"')]{{0,2}}(-|:? |, ?b?['\"])(?=[A-Za-z\"'<(\[])")
 _STATUS_ALONE = re.compile(r"(?<![\w.])#?" + _STATUS)
 _ONLY_CODE = re.compile(rf"[\s\"'(]{{0,8}}({_CODES})[\s\"').]{{0,8}}")
 _ONLY_STATUS = re.compile(
@@ -67,14 +67,15 @@ _ONLY_STATUS = re.compile(
 
 #: How programs announce a reply, up to the code itself.
 _ANNOUNCED = re.compile(
-    r"(?:(?:\b(?:said|says|replied|reply|returned|respon\w{1,6}|answer\w{0,3}|error|failed|failure|refused|rejected"
-    r"|message|login|client|inbound|smtp|data|recipients?|code|stat|result|exception|S)['\")\]>]{0,2} ?[:;=]"
+    r"(?:(?:(?:exception|error|\b(?:said|says|replied|reply|returned|respon\w{1,6}|answer\w{0,3}|failed|failure|refused|rejected"
+    r"|message|login|client|inbound|smtp|data|recipients?|code|stat|result|S))['\")\]>]{0,2} ?[:;=]"
     r"|>:|<<<|<-|<\*\*|<~\*|->)"
     r"|\b(?:returned|said|replied|responded with|code|smtp error))[\s\"'(\[]{0,3}$"
-    r"|\bafter (?:RCPT|MAIL|DATA|end|EHLO|HELO|AUTH|initial|pipelined)[^:]{0,80}: ?$",
+    r"|\bafter (?:RCPT|MAIL|DATA|end|EHLO|HELO|AUTH|initial|pipelined).{0,80}: ?$",
     re.IGNORECASE,
 )
 _STATUS_LABEL = re.compile(r"(?:\b(?:status|dsn)[ :=]{1,3}|smtp[;:] ?|#)$", re.IGNORECASE)
+_INTRODUCED = re.compile(r"(?:exception|error|response was|status)\w{0,2}: ?$", re.IGNORECASE)
 _BEGINS = re.compile(rf"(?:^|{_LINE})[\s\"'(\[]{{0,4}}$")
 _REFUSES = re.compile(
     r"denied|refus|reject|unavailable|unknown|block|gr[ae]ylist|\blater\b|too (?:many|large|big|much)|exceed|disabled"
@@ -92,14 +93,16 @@ _OF_THE_WEB = re.compile(
 )
 _MAIL = re.compile(
     r"smtp|mail|rcpt|recipient|sender|relay|postfix|exim|sendmail|qmail|[eh][he]lo\b|such user|gr[ae]ylist|spam"
-    r"|said:|outlook|tenant",
+    r"|said:|outlook|tenant|invalid login",
     re.IGNORECASE,
 )
 
 # -- where a reply ends -----------------------------------------------------------------------
 
 _TRAILER = re.compile(
-    r"\[(?:[A-Za-z0-9.\-]{3,255} \d{4}-\d\d-\d\dT[\d:.]{8,16}Z [0-9A-F]{14,16}|(?:InternalId=\d{1,20}, )?Hostname=[^\]]{1,255})\]"
+    r"\[(?:[A-Za-z0-9.\-]{3,255} \d{4}-\d\d-\d\dT[\d:.]{8,16}Z [0-9A-F]{14,16}"
+    r"|(?:InternalId=\d{1,20}, )?Hostname=[^\]]{1,255}"
+    r"|(?:[A-Za-z0-9\-]{1,63}\.){2,8}(?i:outlook|exchangelabs|office365)\.[A-Za-z]{2,3})\]"
 )
 _CLOSING = {"'": re.compile(r"'(?=\W|$)"), '"': re.compile(r"\"(?=\W|$)")}
 _IN_REPLY_TO = re.compile(r"\(in reply to ([^)]{1,60}?)(?: command)?\)")
@@ -131,6 +134,7 @@ class Candidate:
     enhanced: str | None
     text: str
     phase: Phase | None  # where the text around it tells
+    introduced: bool = False  # a status alone that a colon introduces, as after the name of an exception
 
     @property
     def refuses(self) -> bool:
@@ -194,7 +198,13 @@ def status_places(line: str) -> Iterator[Candidate]:
         end = len(line) if following is None else following.start
         if mark.code is None:
             text = _text(line, mark, end)
-            yield Candidate(code=None, enhanced=mark.enhanced, text=text, phase=_phase(line, mark, end))
+            yield Candidate(
+                code=None,
+                enhanced=mark.enhanced,
+                text=text,
+                phase=_phase(line, mark, end),
+                introduced=_INTRODUCED.search(line[max(0, mark.start - 60) : mark.start]) is not None,
+            )
 
 
 def _unescaped(found: "re.Match[str]") -> str:
@@ -261,7 +271,8 @@ def _is_reply(line: str, mark: _Mark, *, context: bool) -> bool:
     begins = _BEGINS.search(before) is not None
     if mark.code is not None and mark.code < 400:
         return begins and _TAKES.search(after) is not None
-    announced = context and _ANNOUNCED.search(before) is not None
+    of_python = mark.gap.startswith(",") and before.endswith("(")  # (550, b'…')
+    announced = context and (of_python or _ANNOUNCED.search(before) is not None)
     if not (begins or announced) or _REFUSES.search(after.split(_END)[0].strip()) is None:
         return False
     return context or _OF_THE_WEB.search(after) is None

@@ -14,6 +14,7 @@ REPORTS: tuple[Diagnosis, ...] = (
         kind=Class.PM,
         source=NDR,
         enhanced=r"4\.4\.7|5\.4\.300",
+        reported=True,
     ),
     Diagnosis(
         id="report.remote_unreachable",
@@ -24,6 +25,7 @@ REPORTS: tuple[Diagnosis, ...] = (
         kind=Class.PR,
         source=NDR,
         enhanced=r"4\.4\.(31[0-9]|8)",
+        reported=True,
     ),
     Diagnosis(
         id="report.dane_failed",
@@ -36,6 +38,7 @@ REPORTS: tuple[Diagnosis, ...] = (
         kind=Class.PR,
         source=NDR,
         enhanced=r"[45]\.7\.32[1-5]",
+        reported=True,
     ),
     Diagnosis(
         id="report.refused_elsewhere",

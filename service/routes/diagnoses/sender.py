@@ -63,10 +63,16 @@ SENDERS: tuple[Diagnosis, ...] = (
             "Empty the mailbox {mailbox}.",
         ),
     ),
-    _throttled_sender(
-        "send_as_denied",
-        r"sender throttled due to continuous send ?as denied",
-        ("Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",),
+    *also(
+        _throttled_sender(
+            "send_as_denied",
+            r"sender throttled due to continuous send ?as denied",
+            ("Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",),
+        ),
+        # 554 with the same status is the refusal itself; should 550 say that one day, the words decide.
+        codes=frozenset({550}),
+        enhanced=r"5\.2\.252",
+        words=r"\A(?!.{0,80}SendAsDenied)",
     ),
     _throttled_sender(
         "invalid_license",
@@ -290,18 +296,33 @@ SENDERS: tuple[Diagnosis, ...] = (
         source=NDR,
         enhanced=r"5\.7\.508",
     ),
-    Diagnosis(
-        id="exo.ipv6_not_taken",
-        title="{host} does not take our mail over IPv6",
-        explanation="Over IPv6 Microsoft wants a PTR record and SPF or DKIM, or takes nothing at all.",
-        who="operator",
-        remedy=(
-            "Leave the network by IPv4: look at what stands at `connect_to`, or at the network's translation.",
+    *also(
+        Diagnosis(
+            id="exo.ipv6_not_taken",
+            title="{host} does not take our mail over IPv6",
+            explanation="Over IPv6 Microsoft wants a PTR record and SPF or DKIM, or takes nothing at all.",
+            who="operator",
+            remedy=(
+                "Leave the network by IPv4: look at what stands at `connect_to`, or at the network's translation.",
+            ),
+            kind=Class.CFG,
+            source=NDR,
+            words=r"over IPv6|IPv6",
+            enhanced=r"5\.7\.(510|25|1)|4\.7\.2[56]|4\.7\.1",
         ),
-        kind=Class.CFG,
-        source=NDR,
-        words=r"over IPv6|IPv6",
-        enhanced=r"5\.7\.(510|25|1)|4\.7\.2[56]|4\.7\.1",
+        enhanced=r"5\.7\.510",
+    ),
+    Diagnosis(
+        id="other.no_reverse_dns",
+        title="Our address has no proper name in the DNS",
+        explanation="The server wants the address {address} to have a reverse DNS record whose name leads back to it.",
+        who="network",
+        remedy=(
+            "Let the provider of {address} set its PTR record to this machine's name, and publish that name.",
+        ),
+        kind=Class.A,
+        source=SEEN,
+        enhanced=r"5\.7\.25",
     ),
     # -- relaying, Direct Send -------------------------------------------------------------------
     *also(
@@ -311,11 +332,15 @@ SENDERS: tuple[Diagnosis, ...] = (
             explanation="RejectDirectSend is on: anonymous mail from an accepted domain is taken only where a connector knows us.",
             who="exchange_admin",
             remedy=(
+                "Set-OrganizationConfig -RejectDirectSend $false (takes up to 30 minutes; it lets in everybody else, too)",
                 (
-                    'New-InboundConnector -Name "Postroom" -ConnectorType Partner -SenderDomains {domain} -RequireTls $true '
-                    "-TlsSenderCertificateName *.{domain} -RestrictDomainsToCertificate $true"
+                    "Or make it a relay that a connector knows, with `kind: smtp_relay` in Postroom: by address, "
+                    "New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * -SenderIPAddresses {address}"
                 ),
-                "Or: Set-OrganizationConfig -RejectDirectSend $false (takes up to 30 minutes)",
+                (
+                    "Or by certificate: New-InboundConnector -Name Postroom -ConnectorType Partner -SenderDomains {domain} "
+                    "-RequireTls $true -TlsSenderCertificateName *.{domain} -RestrictDomainsToCertificate $true"
+                ),
             ),
             kind=Class.A,
             source=REJECT_DIRECT_SEND,
@@ -331,7 +356,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         who="exchange_admin",
         remedy=("Buy or renew a subscription with Exchange Online, or take the domain out of the tenant.",),
         kind=Class.A,
-        source=SEEN,
+        source="Microsoft: In-region routing in Exchange Online",
         words=r"no mail-enabled subscriptions|ATTR5\b",
     ),
     *also(
@@ -383,7 +408,7 @@ SENDERS: tuple[Diagnosis, ...] = (
         enhanced=r"5\.7\.(64|54)",
     ),
     Diagnosis(
-        id="smtp.relay_denied",
+        id="smtp.relay_refused",
         title="{host} does not relay to {recipient}",
         explanation="The organisation's mail server takes no mail from us for this recipient's domain.",
         who="operator",
@@ -409,8 +434,12 @@ SENDERS: tuple[Diagnosis, ...] = (
                 "postroom check --route {route}",
                 "Get-InboundConnector | fl Name,Enabled,ConnectorType,TlsSenderCertificateName,SenderIPAddresses",
                 (
-                    'New-InboundConnector -Name "Postroom" -ConnectorType OnPremises -SenderDomains * -RequireTls $true '
-                    "-TlsSenderCertificateName *.{domain}"
+                    "By certificate: New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * "
+                    "-RequireTls $true -TlsSenderCertificateName *.{domain}"
+                ),
+                (
+                    "By address: New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * "
+                    "-SenderIPAddresses {address}"
                 ),
             ),
             kind=Class.A,
@@ -430,7 +459,7 @@ SENDERS: tuple[Diagnosis, ...] = (
             "If it lasts: look at the service's health in the Microsoft 365 admin center.",
         ),
         kind=Class.T1,
-        source=EXCHANGE,
+        source=SEEN,
         touches=Scope.LANE,
         words=r"ATTR\d+|unable to relay",
         codes=frozenset(range(400, 500)),

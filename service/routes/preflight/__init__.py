@@ -5,7 +5,7 @@
     credential ── token ── auth ── mail ── rcpt ── rset ── quit                  once a lane: each mailbox
 
 The dialogue is led by the same code as delivery's (`service.smtp.session`), with shorter limits
-of time, and ends with RSET and QUIT before any content. What the peer refuses is explained by the
+of time, and ends with RSET and QUIT before any content (decision record 0009). What the peer refuses is explained by the
 catalogue of diagnoses; what fails before a peer could say anything has its remedies in
 `remedies.py`.
 

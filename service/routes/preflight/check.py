@@ -290,14 +290,14 @@ class _Run:
         )
 
     def _with_cause(self, step: Step, token: Step | None, lane: Lane) -> Step:
-        """Put the likeliest cause of a refused login first: a role that is not in the token, or the password."""
+        """Put the likeliest cause of a refused login first: a role that is not in the token. A password has no roles."""
         if step.status is not Status.FAIL or "reply" not in step.facts:
             return step
         expected = self._owner.expected(lane)
         if expected is not None and token is not None and claims.lacks_role(token, expected):
             return replace(step, remedy=(claims.role_remedy(expected), *step.remedy))
         if isinstance(lane.login, BasicLogin) and step.diagnosis == _REFUSED_LOGIN:
-            return replace(step, remedy=(remedies.password(lane.login.username), *step.remedy))
+            return replace(step, remedy=remedies.password(lane.login.username))
         return step
 
     async def _open(self, peers: tuple[Peer, ...], login: Login | None) -> tuple[Opened, Session | None]:

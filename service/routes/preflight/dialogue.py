@@ -281,18 +281,21 @@ def our_address(facts: SessionFacts) -> str | None:
 def _starttls(facts: SessionFacts, place: Place, _: datetime) -> Step:
     if place.route.peer.tls is TlsMode.NONE:
         return skip("starttls", "The route says tls: none.")
-    if facts.tls is not None:
-        return ok("starttls", "STARTTLS was offered and accepted.")
-    return warn(
-        "starttls",
-        "STARTTLS is not offered; the mail would go in clear text.",
-        *(remedies.no_starttls(place)),
-    )
+    offered = facts.tls is not None or "STARTTLS" in extensions_of(facts.ehlo[1:])
+    if not offered:
+        detail = "STARTTLS is not offered; the mail would go in clear text."
+        return warn("starttls", detail, *remedies.no_starttls(place))
+    if facts.tls is None and place.route.peer.tls is TlsMode.OPPORTUNISTIC:
+        detail = "STARTTLS is offered, and was refused; the mail would go in clear text."
+        return warn(
+            "starttls", detail, f"Mend TLS at {place.host}, or set `tls: required` to send nothing meanwhile."
+        )
+    return ok("starttls", "STARTTLS was offered and accepted.")
 
 
 def _tls(facts: SessionFacts, place: Place, _: datetime) -> Step:
     if facts.tls is None:
-        return skip("tls", "This session has no TLS.")
+        return skip("tls", "No TLS came about in this session.")
     version, cipher = facts.tls["version"], facts.tls["cipher"]
     return ok("tls", f"{version} with {cipher}.", version=version, cipher=cipher)
 

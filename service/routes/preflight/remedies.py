@@ -253,11 +253,14 @@ _BY_CODE: Mapping[str, _Writer] = {
 }
 
 
-def password(username: str) -> str:
+def password(username: str) -> tuple[str, ...]:
     """Say what to do about a password that was refused without a reason."""
     return (
-        f"Log in as {username} by hand (https://outlook.office.com); if that works, set the password in the login again "
-        "(password or password_file), otherwise have it reset."
+        (
+            f"Log in as {username} by hand (https://outlook.office.com). If that works, set the password in the login again "
+            "(password or password_file); otherwise have it reset."
+        ),
+        f"Get-CASMailbox {username} | fl SmtpClientAuthenticationDisabled",
     )
 
 

@@ -250,7 +250,9 @@ def _remedy(domain: str, found: Survey, corrected: str, needed: Needed, missing:
             "Fewer includes: replace those of services that have fixed addresses by ip4 terms, and remove those of "
             "services that are not used any more."
         )
-    if found.record is not None or not found.root.found:
+    if not found.root.found and not needed.include and not needed.addresses:
+        yield f"Publish for {domain} what the service or server behind this route names: its own pages show the record."
+    elif found.record is not None or not found.root.found:
         changes = _changed(found, corrected)
         if changes:
             yield f'TXT record of {domain}: "{corrected}"'

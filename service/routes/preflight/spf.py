@@ -412,8 +412,8 @@ def proposed(
     `drop` has the terms to leave out, as they are written in the record.
     """
     kept = [each for each in (record.mechanisms if record else ()) if each.text not in drop]
-    terms = [each.text for each in kept if each.name != "all"]
-    terms += [f"ip{address.version}:{address}" for address in addresses]
+    terms = [f"ip{address.version}:{address}" for address in addresses]
+    terms += [each.text for each in kept if each.name != "all"]
     terms += [f"include:{include}" for include in includes]
     ending = record.ending if record else None
     if record is not None and record.redirect and ending is None and not includes and not addresses:
