@@ -19,7 +19,8 @@ _PARAMETERS: list[dict[str, Any]] = [
         "name": "reply",
         "in": "query",
         "required": True,
-        "description": "The text: a reply, a line of a log, an exception, a non-delivery report.",
+        "description": "The text: a reply, a line of a log, an exception, a non-delivery report. "
+        "The server reads URLs of up to 65,535 octets.",
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
         "example": "550 5.7.64 TenantAttribution; Relay Access Denied",
     },

@@ -258,9 +258,8 @@ ROWS: list[Row] = [
     ("550 5.5.3 Enough", REPLY, SUB, "exo.recipient_limit", "T1", "split", "exchange_admin"),
     ("550 5.7.510 No", RCPT, REL, "exo.ipv6_not_taken", "CFG", "lane", "operator"),
     ("550 5.7.25 [203.0.113.9] The IP address sending this message does not have a PTR record setup", RCPT, OWN, "other.no_reverse_dns", "A", "lane", "network"),
-    ("550 5.2.252 No", REPLY, SUB, "exo.sender_throttled_send_as_denied", "T3", "lane", "exchange_admin"),
     ("550 5.2.252 SendAsDenied; a not allowed to send as b", REPLY, SUB, "exo.send_as_denied", "A", "sender", "exchange_admin"),
-    ("530 Log in first", MAIL, SUB, "smtp.not_authenticated", "CFG", "lane", "operator"),
+    ("530 Log in first", MAIL, SUB, "smtp.login_required", "CFG", "lane", "operator"),
     # -- by digits alone
     ("421 Try later", GREETING, SUB, "smtp.service_unavailable", "T1", "lane", "nobody"),
     ("450 4.3.5 Something", DATA, SUB, "smtp.system_trouble", "T1", "lane", "nobody"),

@@ -1,7 +1,8 @@
-"""Replies that others met in the field: read in public logs, issues and reports, names and addresses replaced.
+"""Replies as they are met in the field: most of them read in public logs, issues and reports.
 
-None of them was made for the catalogue: they show what the wordings look like in real life, with
-Microsoft's own codes, links and trailers behind them, over ten years.
+Names and addresses are replaced, and where a log had cut a trailer or the end of a sentence off, it is
+completed; the rows of smarthosts have the usual wordings of Postfix and others. They show what the
+wordings look like in real life, with Microsoft's codes, links and trailers behind them.
 """
 
 import pytest
@@ -61,6 +62,7 @@ SUBMISSIONS: list[Row] = [
     ("451 4.7.0 Temporary server error. Please try again later. PRX9 RemoteHost: PH7P222CA0012. ErrorCode 10054 [SA2PEPF000015C7.namprd03.prod.outlook.com 2024-07-31T13:33:32.734Z 08DCAFDD636EC8D7]", REPLY, SUB, "exo.proxy_trouble", "T1", "lane", "nobody"),
     ("451 4.4.22 Message failed to be replicated: no healthy peers found [Hostname=DU0PR01MB0001.eurprd01.prod.exchangelabs.com]", REPLY, SUB, "exo.service_trouble", "T1", "lane", "nobody"),
     ("451 4.4.25 Message failed to be replicated: No healthy secondary server available to accept replica at this time.", REPLY, REL, "exo.service_trouble", "T1", "lane", "nobody"),
+    ("554 5.2.0 STOREDRV.Submission.Exception:MessageSubmissionExceededException.MapiExceptionMaxSubmissionExceeded; Failed to process message due to a permanent exception with message", REPLY, SUB, "exo.send_size_limit", "PM", "message", "application"),
     ("554 5.6.211 Invalid MIME Content: Number of MimePart objects (1001) exceeded allowed maximum (1000).", REPLY, REL, "smtp.message_malformed", "PM", "message", "application"),
     ("550 5.2.254 Sender throttled due to continuous invalid recipients errors [Hostname=TYZPR06MB6239.apcprd06.prod.outlook.com]", REPLY, SUB, "exo.sender_throttled_invalid_recipients", "T3", "lane", "exchange_admin"),
 ]  # fmt: skip

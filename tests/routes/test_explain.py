@@ -189,7 +189,7 @@ def test_without_a_kind_no_kind_is_assumed() -> None:
         ("Status: 5.7.64", "5.7.64", "exo.relay_denied"),
         ("status code 5.7.68.", "5.7.68", "exo.direct_send_rejected"),
         ("NDR error 5.7.233", "5.7.233", "exo.tenant_recipient_rate"),
-        ("dsn=5.2.252", "5.2.252", "exo.send_as_denied"),
+        ("dsn=5.7.60", "5.7.60", "exo.send_as_denied"),
         ("“5.1.10”", "5.1.10", "exo.recipient_not_found"),
         ("4.4.62", "4.4.62", "exo.wrong_region"),
     ],
@@ -380,6 +380,7 @@ def test_control_characters_are_not_shown() -> None:
         ("451 4.7.500 Server busy. Please try again later from [203.0.113.5]. (S77714)", True, "throttle"),
         ("452 4.5.3 Too many recipients", True, "smaller transactions"),
         ("550 5.1.10 not found", False, "This recipient fails"),
+        ("554 5.2.252 SendAsDenied; a@example.com not allowed to send as b@example.com", False, "its sender"),
         ("550 5.7.512 No From", False, "This message fails"),
     ],
 )

@@ -16,6 +16,7 @@ have stayed the same.
     ours.py        what we say ourselves, where there is no reply
     trailer.py     what Microsoft writes behind its replies
     explain.py     any text that somebody pastes
+    pasted.py      where in such a text a reply stands
 """
 
 import re
@@ -37,6 +38,7 @@ from service.smtp.reply import BadReply, Reply
 
 __all__ = [
     "CATALOGUE",
+    "GENERAL",
     "Class",
     "Diagnosis",
     "Scope",

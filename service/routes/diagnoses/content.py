@@ -101,7 +101,7 @@ CONTENTS: tuple[Diagnosis, ...] = (
         ),
         kind=Class.PM,
         source=EXCHANGE,
-        words=r"RESOLVER\.RST\.SendSizeLimit|MessageSubmissionExceeded",
+        words=r"RESOLVER\.RST\.SendSizeLimit|(Message|Max)SubmissionExceeded",
     ),
     Diagnosis(
         id="exo.header_too_large",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from service.routes.diagnoses import CATALOGUE, Class, Diagnosis, of_reply
+from service.routes.diagnoses.content import GENERAL
 from service.routes.diagnoses.entry import Scope
 from service.routes.diagnoses.pasted import (
     LONGEST,
@@ -34,8 +35,10 @@ __all__ = ["LONGEST", "Explanation", "Recognized", "explain"]
 #: Replies of one text that are looked up; the others of a long log are left aside.
 _MOST = 48
 
-#: A status alone: which codes it may have come with, the usual ones first.
-_CODES_OF = {"2": (250,), "4": (450, 451, 421, 452, 454, 432), "5": (550, 535, 530, 554, 501, 552, 503, 504)}
+#: A status alone: which codes it may have come with, the usual ones first …
+_CODES_OF = {"2": (250,), "4": (450, 451, 452, 454, 432), "5": (550, 554, 501, 552, 503)}
+#: … and the one code of some.
+_CODE_OF = {"5.7.3": 535, "5.7.4": 504, "5.7.8": 535, "5.7.9": 534, "5.7.57": 530, "5.7.139": 535}
 
 _THEN: Mapping[Class, str] = {
     Class.T1: "It passes by itself: Postroom tries again after {wait}, then less and less often.",
@@ -46,6 +49,8 @@ _THEN: Mapping[Class, str] = {
     Class.PM: "This message fails: sending the same again would be refused again.",
     Class.PR: "This recipient fails; the others of the message are not touched.",
 }
+_PASSING = frozenset({Class.T1, Class.T2, Class.T3})
+_WIDE = frozenset({Scope.LANE, Scope.EXTERNAL, Scope.SPLIT})
 _WHAT = {
     Scope.LANE: "the lane",
     Scope.SENDER: "this sender",
@@ -121,29 +126,44 @@ class Explanation:
 
     @property
     def retryable(self) -> bool:
-        """Whether Postroom would try again by itself."""
-        return self.diagnosis is not None and self.diagnosis.kind not in {Class.PM, Class.PR}
+        """Whether Postroom would try this message again by itself."""
+        if self.diagnosis is None:
+            return False
+        if self.diagnosis.kind in _PASSING or self.diagnosis.scope in _WIDE:
+            return True  # it heals, or the way is mended and then the message goes
+        return self.diagnosis.kind in {Class.A, Class.CFG} and self._digits.startswith("4")
 
     @property
     def then(self) -> str:
         """Say in one sentence what Postroom does with it."""
+        if self.recognized is None:
+            return "Nothing in this text looks like an SMTP reply that the catalogue knows."
         if self.diagnosis is None:
-            if self.recognized is None:
-                return "Nothing in this text looks like an SMTP reply that the catalogue knows."
             return "It is no refusal: the server took this step."
         if self.diagnosis.scope is Scope.SPLIT:
             return "Postroom sends to the other recipients at once, in smaller transactions."
         wait, what = _duration(self.diagnosis.first), _WHAT[self.diagnosis.scope]
-        return _THEN[self.diagnosis.kind].format(wait=wait, what=what)
+        if self.retryable:
+            return _THEN[self.diagnosis.kind].format(wait=wait, what=what)
+        if self.diagnosis.scope is Scope.SENDER:
+            return f"This message fails; what else its sender has waiting rests, and one of it is tried after {wait}."
+        return _THEN[Class.PR if self.diagnosis.scope is Scope.RECIPIENT else Class.PM]
+
+    @property
+    def _digits(self) -> str:
+        of = self.recognized
+        return "" if of is None else str(of.code or of.enhanced or "")
 
     def as_json(self, names: Mapping[str, str]) -> dict[str, object]:
         """Write it as the API shows it; `names` go before those of the text."""
         diagnosis = self.diagnosis
-        shown = (
-            None if diagnosis is None else diagnosis.as_json({"host": "the server"} | {**self.names, **names})
-        )
+        shown = None if diagnosis is None else diagnosis.as_json({**self.names, **names})
         if shown is not None:
-            shown["title"] = re.sub(r"^the server\b", "The server", str(shown["title"]))
+            # In prose, a host without a name is still a server; in commands the gap has to be seen.
+            prose = {
+                part: str(shown[part]).replace("<host>", "the server") for part in ("title", "explanation")
+            }
+            shown |= prose | {"title": re.sub(r"^the\b", "The", prose["title"])}
         return {
             "object": "explanation",
             "recognized": None if self.recognized is None else self.recognized.as_json(),
@@ -212,10 +232,11 @@ def _best(line: str, *, kind: RouteKind | None, phase: Phase | None) -> _Found |
 def _found(candidate: Candidate, *, kind: RouteKind | None, phase: Phase | None) -> _Found:
     """Say what a candidate means; a status alone may have come with one of several codes."""
     enhanced = candidate.enhanced
-    codes = (candidate.code,) if candidate.code is not None else _CODES_OF[(enhanced or "5")[0]]
+    code = candidate.code or _CODE_OF.get(enhanced or "")
+    codes = (code,) if code is not None else _CODES_OF[(enhanced or "5")[0]]
     meanings = [
-        _meaning(Reply(code=code, enhanced=enhanced, text=candidate.text, lines=()), phase, kind)
-        for code in codes
+        of_reply(Reply(code=each, enhanced=enhanced, text=candidate.text, lines=()), phase, kind)
+        for each in codes
     ]
     diagnosis = max(meanings, key=_telling)  # the first of the best
     digits = str(candidate.code or enhanced)
@@ -238,20 +259,10 @@ def _acceptance(candidate: Candidate) -> _Found:
 
 
 def _telling(diagnosis: Diagnosis) -> int:
-    """Say how special an entry is: known by words, by its status, or by digits alone."""
+    """Say how special an entry is: known by words, by its status, by its code, or by the first digit."""
+    if diagnosis in GENERAL:
+        return 0
     return 3 if diagnosis.words is not None else 2 if diagnosis.enhanced is not None else 1
-
-
-def _meaning(reply: Reply, phase: Phase | None, kind: RouteKind | None) -> Diagnosis:
-    """Look a reply up. What is not known is not guessed: an entry for one kind or phase needs it."""
-    diagnosis = of_reply(reply, phase, kind)
-    if diagnosis.kinds and kind is None:
-        others = [of_reply(reply, phase, each) for each in RouteKind]
-        fitting = [each for each in others if not each.kinds and _telling(each) >= _telling(diagnosis)]
-        diagnosis = fitting[0] if fitting else diagnosis
-    if phase is None and diagnosis.phases and _telling(diagnosis) == 1:
-        diagnosis = of_reply(reply, Phase.REPLY, kind)
-    return diagnosis
 
 
 def _by_status(line: str, *, kind: RouteKind | None, phase: Phase | None) -> Iterator[_Found]:

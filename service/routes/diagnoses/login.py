@@ -332,6 +332,16 @@ LOGIN: tuple[Diagnosis, ...] = (
             codes=frozenset({530, 550, 554}),
             words=r"client (was )?not authenticated|^(smtp; )?not authenticated|authentication (is )?required",
         ),
+        enhanced=r"5\.7\.57",
+    ),
+    Diagnosis(
+        id="smtp.login_required",
+        title="{host} wants a login first",
+        explanation="The server takes this command after a login only.",
+        who="operator",
+        remedy=("Give the route {route} a login, or choose a route that needs none.",),
+        kind=Class.CFG,
+        source="RFC 4954, section 6",
         codes=frozenset({530}),
     ),
     Diagnosis(

@@ -63,16 +63,10 @@ SENDERS: tuple[Diagnosis, ...] = (
             "Empty the mailbox {mailbox}.",
         ),
     ),
-    *also(
-        _throttled_sender(
-            "send_as_denied",
-            r"sender throttled due to continuous send ?as denied",
-            ("Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",),
-        ),
-        # 554 with the same status is the refusal itself; should 550 say that one day, the words decide.
-        codes=frozenset({550}),
-        enhanced=r"5\.2\.252",
-        words=r"\A(?!.{0,80}SendAsDenied)",
+    _throttled_sender(
+        "send_as_denied",
+        r"sender throttled due to continuous send ?as denied",
+        ("Add-RecipientPermission {sender} -AccessRights SendAs -Trustee {mailbox}",),
     ),
     _throttled_sender(
         "invalid_license",
