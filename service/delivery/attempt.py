@@ -280,6 +280,8 @@ def _names(claimed: Claimed, lane: Lane, *, tenant_id: str) -> dict[str, str]:
     }
     if isinstance(login, OAuthLogin):
         names["application_id"] = login.client_id
+    elif isinstance(login, BasicLogin):
+        names["login"] = "password"
     return names
 
 

@@ -580,3 +580,15 @@ def test_the_trailer_is_read() -> None:
 def test_older_trailers_name_the_host(text: str, host: str | None) -> None:
     seen = diagnoses.trailer(text)
     assert (seen.host if seen else None) == host
+
+
+def test_a_wrong_password_is_not_answered_with_the_steps_of_oauth() -> None:
+    """The same reply stands for a refused token and a refused password; the remedy knows which it was."""
+    diagnosis = found("535 5.7.3 Authentication unsuccessful", AUTH, SUB)
+
+    by_password = str(diagnosis.as_json({"mailbox": "noreply@contoso.com", "login": "password"})["remedy"])
+    by_token = str(diagnosis.as_json({"mailbox": "noreply@contoso.com"})["remedy"])
+
+    assert "New-ServicePrincipal" not in by_password
+    assert "by hand" in by_password
+    assert "New-ServicePrincipal" in by_token

@@ -97,6 +97,7 @@ class Diagnosis:
     reported: bool = False
     touches: Scope | None = None  # None: what its class usually touches
     waits: Waits | None = None  # None: what its class usually waits
+    with_password: tuple[str, ...] = ()  # the remedy where the login is a password; empty: the same one
     doubt: str | None = None  # what of it is unverified; None: as much as its source leaves open
 
     @property
@@ -144,6 +145,9 @@ class Diagnosis:
             and (self._words is None or self._words.search(reply.text) is not None)
         )
 
+    def _remedy(self, names: Mapping[str, str]) -> tuple[str, ...]:
+        return self.with_password if self.with_password and names.get("login") == "password" else self.remedy
+
     def as_json(self, names: Mapping[str, str]) -> dict[str, object]:
         """Write the diagnosis with the real names filled in; those in its remedies are safe to paste."""
         doubt = self.doubt or _DOUBTS.get(self.source)
@@ -152,7 +156,7 @@ class Diagnosis:
             "title": _filled(self.title, names),
             "explanation": _filled(self.explanation, names) + (f" Unverified: {doubt}." if doubt else ""),
             "who": self.who,
-            "remedy": [_filled(step, names, quoted=True) for step in self.remedy],
+            "remedy": [_filled(step, names, quoted=True) for step in self._remedy(names)],
             "source": self.source,
         }
 

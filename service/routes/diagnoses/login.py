@@ -302,6 +302,14 @@ LOGIN: tuple[Diagnosis, ...] = (
                 "Get-CASMailbox {mailbox} | fl SmtpClientAuthenticationDisabled",
                 "With a password: put the present one into Postroom's configuration, or change the login to `method: oauth`.",
             ),
+            with_password=(
+                (
+                    "Log in as {mailbox} by hand (https://outlook.office.com). If that works, put this password into the "
+                    "mailbox's login in Postroom; otherwise have it reset."
+                ),
+                "Get-CASMailbox {mailbox} | fl SmtpClientAuthenticationDisabled",
+                USE_OAUTH,
+            ),
             kind=Class.A,
             source=OAUTH,
             codes=frozenset({535}),
