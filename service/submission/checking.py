@@ -1,13 +1,14 @@
 """Check a route over HTTP, and send a test mail through it where one is asked for.
 
 A check talks to the peer and takes seconds, so its answer is not given within the budget of the
-other endpoints. One check of a route runs at a time and two are thirty seconds apart, over all
-processes: whoever asks in between is given the one that runs or ran (`shared`).
+other endpoints. One check of a route runs at a time over all processes: whoever asks meanwhile is
+given that one (`shared`). Who asks afterwards gets a check of their own, because they may just have
+mended something.
 """
 
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -76,7 +77,7 @@ class RouteCheckOut(BaseModel):
     asked_by: str
     started_at: datetime
     ended_at: datetime
-    shared: bool = Field(description="It was made for somebody else, less than thirty seconds ago.")
+    shared: bool = Field(description="It was made for somebody else, and ran when this one was asked for.")
     note: str | None
     steps: list[StepOut]
     test_message: TestMessageOut | None
@@ -139,7 +140,7 @@ class _Checking:
         if "send_to" in wanted:
             demand_scope(key, "messages.send")
             self._not_again(route)
-        asked = Asked(by=key.application, to=wanted.get("to"), sender=wanted.get("from"))
+        asked = Asked(fresh=timedelta(0), by=key.application, to=wanted.get("to"), sender=wanted.get("from"))
         conducted = await self._door.check(route, asked)
         if conducted is None:
             detail = "Another process is checking this route, and has no result yet."
@@ -181,7 +182,7 @@ def representation(conducted: Conducted, trial: Trial | None) -> dict[str, Any]:
     if trial is not None:
         steps.append(trial.step.as_json())
         result = worst([result, trial.step.status])
-    note = "This check was made for somebody else, less than 30 seconds ago." if conducted.shared else None
+    note = "This check was made for somebody else who asked at the same time." if conducted.shared else None
     return {
         "object": "route_check",
         "id": kept.id,

@@ -1,12 +1,12 @@
 """One check of a route at a time, and none too often: for the API, the schedule and the command line.
 
 A check that repeats an administrator's error brings the mailbox closer to being blocked by
-Microsoft, so who asks while another check runs, or shortly after one ended, is given that one. The
-right to check is a lock in the ledger: it holds over all processes, and ends with the one that died.
+Microsoft, so who asks while another check runs is given that one, and the schedule is content with a
+recent one (`Asked.fresh`). The right to check is a lock in the ledger: it holds over all processes,
+and ends with the one that died.
 
 A check ends the rest of a lane whose trouble it got beyond (a login that is accepted again, a
-recipient that is not refused any more): whoever has mended the tenant need not wait for the next
-probe. What was refused after the content, a throttle or a quota, no check can see.
+recipient that is not refused any more): whoever has mended the tenant need not wait for the next probe, and the lane's stopped senders are tried again. What was refused after the content, a throttle or a quota, no check can see.
 """
 
 import asyncio
@@ -163,7 +163,8 @@ class Conductor:
         lifted = [
             lane
             for lane, reached in preflight.well.items()
-            if lane in resting and _phase_of(resting[lane]) <= reached and await self._records.lift_lane(lane)
+            if (lane not in resting or _phase_of(resting[lane]) <= reached)
+            and await self._records.lift_lane(lane)
         ]
         if lifted:
             _log.info("lanes.lifted", lanes=lifted)
