@@ -195,6 +195,33 @@ async def test_a_refused_external_recipient_rests_the_others_where_no_budget_is_
     assert (await claim(ledger, limits=unknown)).claimed == ()
 
 
+async def test_a_claim_that_saw_no_external_mail_takes_none(ledger: Ledger) -> None:
+    """What comes between the look at the tenant's budget and the claim is for the next claim, which counts it."""
+    tenant = limits(external_per_day=1)
+    await accept(ledger, external=True)
+    (first,) = (await claim(ledger, limits=tenant)).claimed
+    await ledger.close(a_closing(first))
+    await accept(ledger, external=True)
+
+    assert (await claim(ledger, limits=tenant)).claimed == ()
+
+
+async def test_a_seat_that_ran_out_carries_nothing(ledger: Ledger) -> None:
+    """A worker that kept a seat for longer than its lease is told so, and another's connection counts."""
+    two = limits(connections=1)
+    await accept(ledger)
+    (held,) = (await claim(ledger, limits=two)).claimed
+    assert held.seat is not None
+    await ledger.close(a_closing(held))
+    await accept(ledger)
+    await run(ledger, "UPDATE connections SET lease_until = clock_timestamp() - interval '1 second'")
+
+    taken = await claim(ledger, seats=(held.seat,), more=0, limits=two)
+
+    assert set(taken.lost_seats) == {held.seat}
+    assert taken.claimed == ()
+
+
 # -- senders that rest -----------------------------------------------------------------------
 
 
