@@ -167,6 +167,33 @@ async def test_recipients_are_parted_by_domain_at_the_mx(
     assert sorted(to for each in taken for to in each.recipients) == sorted(everybody)
 
 
+async def test_a_route_that_rests_is_passed_over(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """While the first route's login is refused, new mail takes the next one that fits, and says why."""
+    async with a_tenant(tmp_path) as sandbox:
+        sandbox.switch(smtp_auth_org=False)
+        async with a_house(
+            database_url,
+            redis_url,
+            routes=[tenant.submission(sandbox), tenant.relay_by_certificate(sandbox)],
+            folder=tmp_path,
+            dispatch={"retry": {"first": "30s", "cap": "15m"}},
+            settings_changes={**tenant.settings(sandbox), "route_order": ["noreply", "connector"]},
+        ) as house:
+            first = await house.submit()
+            await house.in_state(first, "deferred")
+
+            async def another_way() -> dict[str, Any] | None:
+                message = await house.in_state(await house.submit(), "sent", "deferred", "queued")
+                return message if message["route"] == "connector" else None
+
+            taken = await eventually(another_way)
+            await house.in_state(taken["id"], "sent")
+
+    (reason,) = [no for no in taken["plan"]["why_not"] if no["route"] == "noreply"]
+    assert reason["code"] == "resting"
+    assert "SMTP AUTH is switched off" in reason["detail"]
+
+
 # -- Postfix as a smarthost ------------------------------------------------------------------
 
 
