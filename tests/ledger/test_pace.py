@@ -1,12 +1,14 @@
 """What a claim takes: windows, budgets, turns, senders that rest, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ledger import Ledger
+from service.ledger import Ledger, accepting, claiming
+from service.ledger.claiming import Wish
 from service.ledger.closing import Trouble
 from service.ledger.engine import transaction
 from service.ledger.pace import LaneLimits
@@ -195,15 +197,40 @@ async def test_a_refused_external_recipient_rests_the_others_where_no_budget_is_
     assert (await claim(ledger, limits=unknown)).claimed == ()
 
 
+class Interleaved:
+    """A connection on which something else happens right behind one statement."""
+
+    def __init__(self, db: AsyncConnection, behind: Any, then: Any) -> None:
+        self._db, self._behind, self._then = db, behind, then
+
+    async def execute(self, statement: Any, *values: Any) -> Any:
+        return await self._db.execute(statement, *values)
+
+    async def scalar(self, statement: Any, *values: Any) -> Any:
+        found = await self._db.scalar(statement, *values)
+        if statement is self._behind:
+            await self._then()
+        return found
+
+
 async def test_a_claim_that_saw_no_external_mail_takes_none(ledger: Ledger) -> None:
     """What comes between the look at the tenant's budget and the claim is for the next claim, which counts it."""
-    tenant = limits(external_per_day=1)
-    await accept(ledger, external=True)
-    (first,) = (await claim(ledger, limits=tenant)).claimed
-    await ledger.close(a_closing(first))
-    await accept(ledger, external=True)
+    tenant = limits(external_per_day=0)
+    inside = await accept(ledger)
 
-    assert (await claim(ledger, limits=tenant)).claimed == ()
+    wish = Wish(lane="peer", route="peer", worker="w1", seats=(), more=10, lease=30.0, suspects=True)
+    async with ledger._engine.connect() as other, transaction(ledger._engine) as db:
+        # Its transaction begins before the claim, so it is due by the claim's clock; its commit comes late.
+        await other.execute(text("SELECT now()"))
+
+        async def external_mail_comes() -> None:
+            await accepting.accept(other, [a_submission(external=True)])
+            await other.commit()
+
+        between = cast("AsyncConnection", Interleaved(db, claiming._EXTERNAL_WAITS, external_mail_comes))
+        taken = await claiming.claim(between, wish, tenant)
+
+    assert [each.message_id for each in taken.claimed] == [inside]
 
 
 async def test_a_seat_that_ran_out_carries_nothing(ledger: Ledger) -> None:
