@@ -9,7 +9,10 @@ have stayed the same.
     entry.py       what an entry is
     login.py       refused logins
     opening.py     connections, EHLO, TLS, the dialogue
-    sender.py      the sender, our address, the tenant, limits
+    sender.py      the sender: blocks after repeated errors, who may send as whom
+    throttles.py   windows that are used up, calls to slow down
+    relaying.py    Direct Send, connectors, whose mail it is
+    blocks.py      blocks and reputations
     recipients.py  one recipient
     content.py     the message, the service, and the general forms by digits
     reports.py     what stands in non-delivery reports only
@@ -22,14 +25,17 @@ have stayed the same.
 import re
 from collections.abc import Mapping
 
+from service.routes.diagnoses.blocks import BLOCKS
 from service.routes.diagnoses.content import CONTENTS, GENERAL
 from service.routes.diagnoses.entry import Class, Diagnosis, Scope, Who
 from service.routes.diagnoses.login import LOGIN
 from service.routes.diagnoses.opening import OPENINGS
 from service.routes.diagnoses.ours import OURS
 from service.routes.diagnoses.recipients import RECIPIENTS
+from service.routes.diagnoses.relaying import RELAYING
 from service.routes.diagnoses.reports import REPORTS
 from service.routes.diagnoses.sender import SENDERS
+from service.routes.diagnoses.throttles import THROTTLES
 from service.routes.diagnoses.trailer import Trailer, trailer
 from service.routes.route import RouteKind
 from service.smtp.faults import SmtpFault
@@ -56,6 +62,9 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     *REPORTS,
     *OPENINGS,
     *SENDERS,
+    *THROTTLES,
+    *RELAYING,
+    *BLOCKS,
     *RECIPIENTS,
     *CONTENTS,
     *LOGIN,
