@@ -10,7 +10,9 @@ from typing import Literal
 
 import uuid_utils
 
-Kind = Literal["msg", "dlv", "att", "ses", "sea", "key", "wrk", "req", "chk"]
+Kind = Literal[
+    "msg", "dlv", "att", "ses", "sea", "key", "wrk", "req", "chk", "tpl", "sup", "sru", "whk", "whd"
+]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _SHAPE = re.compile(r"([a-z]{3})_([0-9A-HJKMNP-TV-Z]{26})")

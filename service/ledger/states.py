@@ -66,7 +66,7 @@ MOVES: dict[Status | None, frozenset[Status]] = {
     None: frozenset({_S.SCHEDULED, _S.QUEUED, _S.HELD, _S.SUPPRESSED}),
     _S.SCHEDULED: frozenset({_S.QUEUED, _S.SENDING, _S.HELD, _S.CANCELED, _S.EXPIRED, _S.SUPPRESSED}),
     _S.QUEUED: frozenset({_S.SCHEDULED, _S.SENDING, _S.HELD, _S.CANCELED, _S.EXPIRED, _S.SUPPRESSED}),
-    _S.HELD: frozenset({_S.QUEUED, _S.CANCELED, _S.EXPIRED, _S.SUPPRESSED}),
+    _S.HELD: frozenset({_S.QUEUED, _S.SCHEDULED, _S.CANCELED, _S.EXPIRED, _S.SUPPRESSED}),
     # back to queued: the attempt was stopped by us before the dot and counts as no try
     _S.SENDING: frozenset({_S.SENT, _S.DEFERRED, _S.FAILED, _S.UNCERTAIN, _S.QUEUED, _S.HELD}),
     _S.DEFERRED: frozenset({_S.SENDING, _S.QUEUED, _S.HELD, _S.CANCELED, _S.EXPIRED, _S.SUPPRESSED}),

@@ -12,7 +12,14 @@
     checks       preflights of routes, step by step
     notices      what was announced before it expires
     keys         API keys of applications, as hashes
+    quotas       what a key has used of its allowance of messages
     idempotency  answers already given, by application, path and key
+    facets       what a message can be found by beside its own columns (`finding`)
+    templates    named content; its versions are in template_versions and never change
+    suppressions addresses and domains that get no mail; suppression_rules add to them
+    webhooks     who is told; webhook_deliveries is what was told, try by try
+    feeds        how far each follower of the events has come
+    audit        acts of people and programs on what is in the ledger: who, when, from where
 
 How the queue works: a delivery with `due_at` is waiting; a claim takes `due_at` away, names
 the open attempt in `attempt_id` and writes that attempt with a lease. Whoever closes the
@@ -84,7 +91,18 @@ keys = Table(
     _time("expires_at"),
     _time("revoked_at"),
     _time("last_used_at"),
+    Column("name", Text),  # what its owner calls it
+    _id("replaces"),  # the key that this one was made for, by rotation
     Index(None, "application"),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    _id("key_id", primary_key=True),
+    Column("span", Text, primary_key=True),  # minute, day
+    _time("started_at", nullable=False),
+    Column("used", Integer, nullable=False),
 )
 
 messages = Table(
@@ -114,10 +132,36 @@ messages = Table(
     _time("scheduled_at"),
     _time("expires_at", nullable=False),
     _time("created_at", nullable=False, server_default=_NOW),
+    Column("from_key", Text),  # from_email in its comparison form
+    Column("idempotency_key", Text),
+    Column("template", JSONB),  # id and version of what it was rendered from
+    Column("dsn", JSONB),  # what was asked of the peer: notify, return, envid (RFC 3461)
     CheckConstraint("on_uncertain IN ('resend', 'hold')", "on_uncertain"),
     CheckConstraint("priority BETWEEN 0 AND 2", "priority"),
     CheckConstraint("size >= 0", "size"),
     Index(None, "application", "id"),
+    Index(None, "application", "from_key", "id"),
+    Index(None, "application", "message_id", "id"),
+    Index(None, "application", "stream", "id"),
+    Index(
+        "ix_messages_idempotency_key",
+        "application",
+        "idempotency_key",
+        "id",
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index("ix_messages_subject", text("to_tsvector('simple'::regconfig, subject)"), postgresql_using="gin"),
+)
+
+facets = Table(
+    "facets",
+    metadata,
+    Column("application", Text, primary_key=True),
+    Column(
+        "name", Text, primary_key=True
+    ),  # to, domain, route, lane, tag, metadata.…, code, enhanced, diagnosis
+    Column("value", Text, primary_key=True),
+    _id("message_id", primary_key=True),
 )
 
 contents = Table(
@@ -195,12 +239,14 @@ recipients = Table(
     Column("error", JSONB),
     _time("updated_at", nullable=False, server_default=_NOW),
     _time("finished_at"),
+    Column("application", Text),  # its message's; a trigger fills it in for a release that does not know it
     CheckConstraint("type IN ('to', 'cc', 'bcc')", "type"),
     CheckConstraint(_one_of("status", Status), "status"),
     CheckConstraint(
         f"(finished_at IS NOT NULL) = ({_one_of('status', tuple(sorted(FINAL)))})", "finished_if_final"
     ),
     Index(None, "delivery_id"),
+    Index(None, "application", "status", "message_id"),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -363,8 +409,134 @@ events = Table(
     _time("created_at", nullable=False, server_default=_NOW),
     # A reader that follows the feed waits for older transactions to end before it moves on.
     Column("txid", Text, nullable=False, server_default=text("pg_current_xact_id()::text")),
+    Column("application", Text),  # its message's
     CheckConstraint(moves_in_sql(), "move"),
     Index(None, "message_id", "id"),
+    Index("ix_events_feed", "application", text("(txid::bigint)"), "id"),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("follower", Text, primary_key=True),
+    Column("application", Text, primary_key=True),
+    Column("txid", BigInteger, nullable=False),
+    Column("event_id", BigInteger, nullable=False),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("published", Integer),  # the version that is used where none is named
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("updated_at", nullable=False, server_default=_NOW),
+    UniqueConstraint("application", "name"),
+)
+
+template_versions = Table(
+    "template_versions",
+    metadata,
+    Column(
+        "template_id", Text(collation="C"), ForeignKey("templates.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text),
+    Column("html", Text),
+    Column("created_by", Text, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False, server_default=""),  # '' is every application
+    Column("address", Text, nullable=False),  # in its comparison form, or "@domain"
+    Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),  # manual, rule
+    _id("rule_id"),
+    _id("message_id"),  # what made a rule speak
+    Column("created_by", Text, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("expires_at"),
+    CheckConstraint("source IN ('manual', 'rule')", "source"),
+    UniqueConstraint("application", "address"),
+    Index(None, "address"),
+)
+
+suppression_rules = Table(
+    "suppression_rules",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False, server_default=""),  # '' is every application
+    Column("diagnoses", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("enhanced", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("failures", Integer, nullable=False, server_default="1"),
+    Column("within_seconds", BigInteger, nullable=False),
+    Column("lasts_seconds", BigInteger),  # null: until somebody takes it away
+    Column("created_by", Text, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+    Index(None, "application"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    _id(primary_key=True),
+    Column("application", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("events", ARRAY(Text), nullable=False, server_default="{}"),  # types; empty: all
+    Column("secrets", JSONB, nullable=False),  # [{id, secret, created_at, expires_at}], the newest first
+    Column("enabled", Boolean, nullable=False, server_default="true"),
+    Column("disabled_reason", Text),
+    _time("disabled_at"),
+    _time("failing_since"),
+    Column("last_error", Text),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("updated_at", nullable=False, server_default=_NOW),
+    Index(None, "application"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    _id(primary_key=True),
+    Column("webhook_id", Text(collation="C"), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", BigInteger),  # null: a test
+    Column("type", Text, nullable=False),
+    Column("payload", Text, nullable=False),  # the octets that are signed, the same in every try
+    Column("status", Text, nullable=False),  # pending, delivered, failed
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("tries", JSONB, nullable=False, server_default="[]"),  # [{at, status, error, seconds}]
+    _time("due_at"),
+    _time("lease_until"),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("ended_at"),
+    CheckConstraint("status IN ('pending', 'delivered', 'failed')", "status"),
+    Index(None, "webhook_id", "id"),
+    Index("ix_webhook_deliveries_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _time("at", nullable=False, server_default=_NOW),
+    Column("application", Text, nullable=False),  # of whoever acted
+    Column("actor", Text, nullable=False),  # a key, or an application of Entra ID
+    Column("address", Text),  # from where: the address of the peer of HTTP
+    Column("request_id", Text),
+    Column("action", Text, nullable=False),  # message.cancel, content.read, key.create …
+    Column("target", Text, nullable=False),  # the id of what was acted on
+    Column("details", JSONB, nullable=False, server_default="{}"),
+    Index(None, "target", "id"),
+    Index(None, "application", "id"),
 )
 
 idempotency = Table(

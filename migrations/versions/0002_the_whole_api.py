@@ -1,0 +1,348 @@
+"""Templates, suppressions, webhooks, quotas, the audit, and what messages are found by.
+
+Made so that a worker of the release before may go on meanwhile: new columns may be missing in what it
+writes, triggers fill in what must not be, indexes on tables that exist are built concurrently, and rows
+that exist are filled in by small transactions.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from service.ledger.states import moves_in_sql
+
+revision = "0002"
+down_revision = "0001"
+
+_CHUNK = 5_000
+
+NOTE_MOVES = """
+CREATE OR REPLACE FUNCTION recipients_note_moves() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, diagnosis,
+                            actor, application)
+        SELECT message_id, position, NULL, status, reason, attempt_id, reply, error #>> '{diagnosis,id}',
+               nullif(current_setting('postroom.actor', true), ''), application
+        FROM new_rows ORDER BY message_id, position;
+    ELSE
+        INSERT INTO events (message_id, position, from_status, to_status, reason, attempt_id, reply, diagnosis,
+                            actor, application)
+        SELECT n.message_id, n.position, o.status, n.status, n.reason, n.attempt_id, n.reply,
+               CASE WHEN n.status <> 'sending' THEN n.error #>> '{diagnosis,id}' END,
+               nullif(current_setting('postroom.actor', true), ''), n.application
+        FROM new_rows n JOIN old_rows o USING (message_id, position)
+        WHERE o.status IS DISTINCT FROM n.status
+        ORDER BY n.message_id, n.position;
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+KNOW_APPLICATION = """
+CREATE FUNCTION recipients_know_application() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT application INTO NEW.application FROM messages WHERE id = NEW.message_id;
+    RETURN NEW;
+END $$
+"""
+
+ON_OLD_INSERT = """
+CREATE TRIGGER know_application BEFORE INSERT ON recipients
+FOR EACH ROW WHEN (NEW.application IS NULL) EXECUTE FUNCTION recipients_know_application()
+"""
+
+#: Each is run again until it changes nothing.
+FILL_IN = (
+    f"""
+    UPDATE recipients r SET application = m.application FROM messages m
+     WHERE m.id = r.message_id AND (r.message_id, r.position) IN (
+           SELECT message_id, position FROM recipients WHERE application IS NULL LIMIT {_CHUNK})
+    """,
+    f"""
+    UPDATE events e SET application = m.application FROM messages m
+     WHERE m.id = e.message_id AND e.id IN (SELECT id FROM events WHERE application IS NULL LIMIT {_CHUNK})
+    """,
+    f"""
+    UPDATE messages SET from_key = lower(from_email)
+     WHERE id IN (SELECT id FROM messages WHERE from_key IS NULL LIMIT {_CHUNK})
+    """,
+)
+
+FACETS = (
+    """
+    INSERT INTO facets (application, name, value, message_id)
+    SELECT r.application, f.name, f.value, r.message_id
+      FROM recipients r LEFT JOIN deliveries d ON d.id = r.delivery_id
+     CROSS JOIN LATERAL (VALUES ('to', lower(r.email)), ('domain', substring(lower(r.email) FROM '[^@]*$')),
+                                ('route', d.route), ('lane', d.lane),
+                                ('code', r.reply ->> 'code'), ('enhanced', r.reply ->> 'enhanced'),
+                                ('diagnosis', r.error #>> '{diagnosis,id}')) AS f (name, value)
+     WHERE f.value IS NOT NULL AND NOT (f.name IN ('code', 'enhanced') AND f.value LIKE '2%')
+        ON CONFLICT DO NOTHING
+    """,
+    """
+    INSERT INTO facets (application, name, value, message_id)
+    SELECT m.application, 'tag', tag, m.id FROM messages m CROSS JOIN LATERAL unnest(m.tags) AS tag
+        ON CONFLICT DO NOTHING
+    """,
+    """
+    INSERT INTO facets (application, name, value, message_id)
+    SELECT m.application, 'metadata.' || key, left(coalesce(value, 'null'), 500), m.id
+      FROM messages m CROSS JOIN LATERAL jsonb_each_text(m.metadata)
+        ON CONFLICT DO NOTHING
+    """,
+)
+
+#: On tables that exist: built while they are in use.
+INDEXES: tuple[tuple[str, str, list[object], dict[str, object]], ...] = (
+    (
+        "ix_recipients_application_status_message_id",
+        "recipients",
+        ["application", "status", "message_id"],
+        {},
+    ),
+    ("ix_messages_application_from_key_id", "messages", ["application", "from_key", "id"], {}),
+    ("ix_messages_application_message_id_id", "messages", ["application", "message_id", "id"], {}),
+    ("ix_messages_application_stream_id", "messages", ["application", "stream", "id"], {}),
+    (
+        "ix_messages_idempotency_key",
+        "messages",
+        ["application", "idempotency_key", "id"],
+        {"postgresql_where": sa.text("idempotency_key IS NOT NULL")},
+    ),
+    (
+        "ix_messages_subject",
+        "messages",
+        [sa.text("to_tsvector('simple'::regconfig, subject)")],
+        {"postgresql_using": "gin"},
+    ),
+    ("ix_events_feed", "events", ["application", sa.text("(txid::bigint)"), "id"], {}),
+)
+
+_NOW = sa.text("clock_timestamp()")
+
+
+def _id(name: str = "id", *, nullable: bool = False) -> "sa.Column[str]":
+    return sa.Column(name, sa.Text(collation="C"), nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = True, now: bool = False) -> "sa.Column[object]":
+    return sa.Column(
+        name, sa.DateTime(timezone=True), nullable=nullable, server_default=_NOW if now else None
+    )
+
+
+def upgrade() -> None:
+    _new_columns()
+    _new_tables()
+    op.execute(NOTE_MOVES)
+    op.execute(KNOW_APPLICATION)
+    op.execute(ON_OLD_INSERT)
+    op.execute("ALTER TABLE events DROP CONSTRAINT ck_events_move")
+    op.execute(f"ALTER TABLE events ADD CONSTRAINT ck_events_move CHECK ({moves_in_sql()}) NOT VALID")
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE events VALIDATE CONSTRAINT ck_events_move")
+        for name, table, columns, options in INDEXES:
+            op.create_index(
+                name,
+                table,
+                columns,
+                unique=False,
+                postgresql_concurrently=True,
+                if_not_exists=True,
+                **options,
+            )
+        _fill_in()
+
+
+def _fill_in() -> None:
+    for statement in FILL_IN:
+        while not op.get_context().as_sql and op.get_bind().execute(sa.text(statement)).rowcount:
+            pass
+    for statement in FACETS:
+        op.execute(statement)
+
+
+def _new_columns() -> None:
+    for name, kind in (
+        ("from_key", sa.Text()),
+        ("idempotency_key", sa.Text()),
+        ("template", postgresql.JSONB()),
+        ("dsn", postgresql.JSONB()),
+    ):
+        op.add_column("messages", sa.Column(name, kind, nullable=True))
+    op.add_column("recipients", sa.Column("application", sa.Text(), nullable=True))
+    op.add_column("events", sa.Column("application", sa.Text(), nullable=True))
+    op.add_column("keys", sa.Column("name", sa.Text(), nullable=True))
+    op.add_column("keys", _id("replaces", nullable=True))
+
+
+def _new_tables() -> None:
+    op.create_table(
+        "quotas",
+        _id("key_id"),
+        sa.Column("span", sa.Text(), nullable=False),
+        _time("started_at", nullable=False),
+        sa.Column("used", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "span", name=op.f("pk_quotas")),
+    )
+    op.create_table(
+        "facets",
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        _id("message_id"),
+        sa.PrimaryKeyConstraint("application", "name", "value", "message_id", name=op.f("pk_facets")),
+    )
+    op.create_table(
+        "feeds",
+        sa.Column("follower", sa.Text(), nullable=False),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("txid", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("follower", "application", name=op.f("pk_feeds")),
+    )
+    _templates()
+    _suppressions()
+    _webhooks()
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        _time("at", nullable=False, now=True),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("details", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index(op.f("ix_audit_target_id"), "audit", ["target", "id"], unique=False)
+    op.create_index(op.f("ix_audit_application_id"), "audit", ["application", "id"], unique=False)
+
+
+def _templates() -> None:
+    op.create_table(
+        "templates",
+        _id(),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("published", sa.Integer(), nullable=True),
+        _time("created_at", nullable=False, now=True),
+        _time("updated_at", nullable=False, now=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_templates")),
+        sa.UniqueConstraint("application", "name", name=op.f("uq_templates_application_name")),
+    )
+    op.create_table(
+        "template_versions",
+        _id("template_id"),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=True),
+        sa.Column("html", sa.Text(), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        _time("created_at", nullable=False, now=True),
+        sa.ForeignKeyConstraint(
+            ["template_id"],
+            ["templates.id"],
+            name=op.f("fk_template_versions_template_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("template_id", "version", name=op.f("pk_template_versions")),
+    )
+
+
+def _suppressions() -> None:
+    op.create_table(
+        "suppressions",
+        _id(),
+        sa.Column("application", sa.Text(), server_default="", nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        _id("rule_id", nullable=True),
+        _id("message_id", nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        _time("created_at", nullable=False, now=True),
+        _time("expires_at"),
+        sa.CheckConstraint("source IN ('manual', 'rule')", name=op.f("ck_suppressions_source")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
+        sa.UniqueConstraint("application", "address", name=op.f("uq_suppressions_application_address")),
+    )
+    op.create_index(op.f("ix_suppressions_address"), "suppressions", ["address"], unique=False)
+    op.create_table(
+        "suppression_rules",
+        _id(),
+        sa.Column("application", sa.Text(), server_default="", nullable=False),
+        sa.Column("diagnoses", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("enhanced", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("within_seconds", sa.BigInteger(), nullable=False),
+        sa.Column("lasts_seconds", sa.BigInteger(), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        _time("created_at", nullable=False, now=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppression_rules")),
+    )
+    op.create_index(
+        op.f("ix_suppression_rules_application"), "suppression_rules", ["application"], unique=False
+    )
+
+
+def _webhooks() -> None:
+    op.create_table(
+        "webhooks",
+        _id(),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("events", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("secrets", postgresql.JSONB(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        _time("disabled_at"),
+        _time("failing_since"),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        _time("created_at", nullable=False, now=True),
+        _time("updated_at", nullable=False, now=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+    )
+    op.create_index(op.f("ix_webhooks_application"), "webhooks", ["application"], unique=False)
+    op.create_table(
+        "webhook_deliveries",
+        _id(),
+        _id("webhook_id"),
+        sa.Column("event_id", sa.BigInteger(), nullable=True),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tries", postgresql.JSONB(), server_default="[]", nullable=False),
+        _time("due_at"),
+        _time("lease_until"),
+        _time("created_at", nullable=False, now=True),
+        _time("ended_at"),
+        sa.CheckConstraint(
+            "status IN ('pending', 'delivered', 'failed')", name=op.f("ck_webhook_deliveries_status")
+        ),
+        sa.ForeignKeyConstraint(
+            ["webhook_id"], ["webhooks.id"], name=op.f("fk_webhook_deliveries_webhook_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
+    )
+    op.create_index(
+        op.f("ix_webhook_deliveries_webhook_id_id"), "webhook_deliveries", ["webhook_id", "id"], unique=False
+    )
+    op.create_index(
+        "ix_webhook_deliveries_due",
+        "webhook_deliveries",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Restore the backup from before the upgrade: newer states have no older form.")
