@@ -66,6 +66,8 @@ def create_app(
         health=health,
         check=check,
     )
+    # Bodies are read by hand, so their shapes are told to the document by hand too.
+    app.state.shapes = tuple(shape for group in _GROUPS for shape in getattr(group, "SHAPES", ()))
     for group in _GROUPS:
         router = group.endpoints(door)
         app.include_router(router)

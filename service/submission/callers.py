@@ -68,6 +68,16 @@ def demand_scope(key: Key, scope: str) -> None:
         )
 
 
+def sees_everything(key: Key) -> bool:
+    """Say whether the caller works for all applications: an operator or an administrator."""
+    return not {"operate", "admin"}.isdisjoint(key.scopes)
+
+
+def sees(key: Key) -> str | None:
+    """Return the application whose things the caller sees; None: everybody's."""
+    return None if sees_everything(key) else key.application
+
+
 def demand_sender(key: Key, sender: Address, *, pointer: str) -> None:
     """Raise a 403 problem where the key may not send from this address."""
     if not key.senders:

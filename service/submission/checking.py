@@ -198,6 +198,8 @@ def representation(conducted: Conducted, trial: Trial | None) -> dict[str, Any]:
     }
 
 
+SHAPES = (CheckIn,)
+
 _DETAILS = {
     "extra_forbidden": "There is a field here that this endpoint does not know.",
     "string_type": "This has to be a string.",

@@ -8,9 +8,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-
-from service.submission import checking, models, route_models
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -23,12 +22,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         tags=app.openapi_tags,
         servers=[{"url": "/"}],
     )
+    shapes_read: tuple[type[BaseModel], ...] = app.state.shapes
     _, shapes = models_json_schema(
-        [
-            (models.MessageIn, "validation"),
-            (route_models.NeedsIn, "validation"),
-            (checking.CheckIn, "validation"),
-        ],
+        [(shape, "validation") for shape in shapes_read],
         ref_template="#/components/schemas/{model}",
     )
     components = described.setdefault("components", {})

@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.ledger import Ledger, LedgerUnavailable
+from service.ledger.audit import Actor
 from service.ledger.ids import is_id
 from service.ledger.keys import Key
 from service.ledger.pace import LaneLimits
@@ -22,7 +24,7 @@ from service.routes.choice import RouteBook
 from service.routes.preflight.conduct import Asked, Conducted
 from service.routes.route import Route
 from service.submission import models
-from service.submission.callers import Callers, demand_scope
+from service.submission.callers import Callers, demand_scope, sees
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, not_found
 
@@ -42,6 +44,56 @@ def problem_answer(description: str) -> dict[str, Any]:
         "content": {"application/problem+json": {}},
         "description": description,
     }
+
+
+_REFUSALS = {
+    400: "The body is not JSON.",
+    401: "No valid API key or access token.",
+    403: "The caller lacks the scope, or is restricted.",
+    404: "There is no such resource for this caller.",
+    408: "The body took too long to arrive.",
+    409: "The state of the resource does not allow it now.",
+    413: "The body is too large.",
+    415: "The body's content type is not for this path.",
+    422: "A field or a parameter is wrong.",
+    429: "Too many requests, or a quota is used up: see Retry-After and RateLimit.",
+    503: "The ledger cannot be used at the moment, or the queue is full: see Retry-After.",
+}
+
+
+def refusals(*statuses: int, **said: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems of a guarded operation: 401, 403, 429 and 503 are always possible.
+
+    `said` has words of its own for a status: `s404="No such template."`.
+    """
+    return {
+        status: problem_answer(said.get(f"s{status}", _REFUSALS[status]))
+        for status in sorted({401, 403, 429, 503, *statuses})
+    }
+
+
+#: What reading a JSON body can end in, beside what its fields do.
+BODY = (400, 408, 413, 415, 422)
+
+
+def json_body(shape: type[BaseModel], *, required: bool = True, **more: Any) -> dict[str, Any]:
+    """Describe a guarded operation whose body is read by hand (`validation.read`), for the OpenAPI document.
+
+    List the shape in the module's `SHAPES` too; `more` is added, `parameters` for example.
+    """
+    schema = {"$ref": f"#/components/schemas/{shape.__name__}"}
+    return {
+        "openapi_extra": {
+            **GUARDED["openapi_extra"],
+            "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}},
+            **more,
+        }
+    }
+
+
+def guarded(**more: Any) -> dict[str, Any]:
+    """Describe a guarded operation without a body; `more` is added, `parameters` for example."""
+    return {"openapi_extra": {**GUARDED["openapi_extra"], **more}}
 
 
 #: The problems that every guarded operation may answer with.
@@ -102,11 +154,20 @@ class Door:
         demand_scope(key, scope)
         return key
 
+    def actor(self, request: Request, key: Key) -> Actor:
+        """Say who acts and from where, for the audit."""
+        return Actor(
+            application=key.application,
+            id=key.id,
+            address=request.client.host if request.client else None,
+            request_id=request.scope.get("state", {}).get("request_id"),
+        )
+
     async def message(self, message_id: str, key: Key, budget: "Budget") -> Any:
         """Return the application's own message; raises a 404 problem."""
         if not is_id(message_id, "msg"):
             raise not_found()
-        found = await budget.spend(self.ledger.message(message_id, application=key.application))
+        found = await budget.spend(self.ledger.message(message_id, application=sees(key)))
         if found is None:
             raise not_found()
         return found

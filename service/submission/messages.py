@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from service.ledger.accepting import NewDelivery, NewMessage, NewRecipient, RecipientType
 from service.ledger.ids import new_id
 from service.ledger.keys import Key
@@ -30,7 +28,7 @@ from service.submission.limits import SubmissionLimits
 from service.submission.models import AddressIn, AddressLike, MessageIn
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
 from service.submission.representation import PRIORITIES
-from service.submission.strict_json import pointer_to
+from service.submission.validation import validated
 
 #: Fields of the API that this version does not carry out: refused, never ignored.
 _LATER = ("template", "merge", "scheduled_at", "dry_run")
@@ -241,47 +239,7 @@ def _validated(members: Mapping[str, Any]) -> MessageIn:
         raise invalid(
             [FieldError(pointer=f"/{name}", code="not_supported_yet", detail=detail) for name in later]
         )
-    try:
-        return MessageIn.model_validate(members)
-    except ValidationError as exc:
-        raise invalid(_field_errors(exc)) from None
-
-
-#: What pydantic says, in our words; its own words may repeat the input.
-_DETAILS = {
-    "missing": "This field is required.",
-    "extra_forbidden": "There is a field here that this endpoint does not know.",
-    "string_type": "This has to be a string.",
-    "list_type": "This has to be a list.",
-    "dict_type": "This has to be an object.",
-    "bool_type": "This has to be true or false.",
-    "string_too_long": "This string is too long.",
-    "too_long": "There are too many entries here.",
-    "literal_error": "This is not one of the values that are possible here.",
-    "string_pattern_mismatch": "This string does not have the form that is needed here.",
-    "model_type": "This has to be a string or an object.",
-    "model_attributes_type": "This has to be a string or an object.",
-}
-
-_CODES = {"missing": "required", "extra_forbidden": "unknown_field"}
-
-
-def _field_errors(exc: ValidationError) -> list[FieldError]:
-    found: dict[tuple[str, str], FieldError] = {}
-    for error in exc.errors(include_url=False, include_context=False, include_input=False)[:50]:
-        kind = error["type"]
-        # A union names its branches in the path; they are no names of the contract.
-        pointer = pointer_to([step for step in error["loc"] if not _is_branch(step)])
-        code = _CODES.get(kind, kind)
-        detail = _DETAILS.get(kind, "This value does not have the form that is needed here.")
-        found.setdefault((pointer, code), FieldError(pointer=pointer, code=code, detail=detail))
-    return list(found.values())
-
-
-def _is_branch(step: object) -> bool:
-    return isinstance(step, str) and (
-        "[" in step or "-" in step or step in {"str", "AddressIn", "bool", "int", "float"}
-    )
+    return validated(MessageIn, members)
 
 
 def _mailbox(given: AddressLike, pointer: str) -> Mailbox:

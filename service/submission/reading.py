@@ -9,6 +9,7 @@ from service.ledger.history import TranscriptView
 from service.ledger.ids import is_id
 from service.smtp.transcript import render
 from service.submission import models, representation
+from service.submission.callers import sees
 from service.submission.door import GUARDED, PROBLEMS, Door
 from service.submission.expectations import Expectations
 from service.submission.problems import not_found
@@ -96,7 +97,7 @@ class _Reading:
         key = await self._door.caller(request, "messages.read", budget)
         if not is_id(attempt_id, "att"):
             raise not_found()
-        found = await budget.spend(self._door.ledger.attempt(attempt_id, application=key.application))
+        found = await budget.spend(self._door.ledger.attempt(attempt_id, application=sees(key)))
         if found is None:
             raise not_found()
         return JSONResponse(representation.attempt(found))
@@ -107,7 +108,7 @@ class _Reading:
         key = await self._door.caller(request, "transcripts.read", budget)
         if not is_id(attempt_id, "att"):
             raise not_found()
-        found = await budget.spend(self._door.ledger.transcript(attempt_id, application=key.application))
+        found = await budget.spend(self._door.ledger.transcript(attempt_id, application=sees(key)))
         if found is None:
             raise not_found()
         return PlainTextResponse(_dialogue(found))

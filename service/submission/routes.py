@@ -6,16 +6,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.ledger.keys import Key
 from service.ledger.lanes import Resting
 from service.ledger.reports import Notice
 from service.routes.advice.compare import compare
 from service.routes.route import Route
 from service.submission import advising, basic_auth, route_models, route_view
+from service.submission.callers import sees_everything
 from service.submission.door import GUARDED, PROBLEMS, Budget, Door, problem_answer
 from service.submission.problems import not_found
 from service.submission.representation import whole_list
 from service.submission.strict_json import parse_object
+
+SHAPES = (route_models.NeedsIn,)
 
 #: More patience with the ledger for each lane that is read, in seconds.
 _A_LANE = 0.2
@@ -125,7 +127,7 @@ class _Asking:
             for lane in lanes
         ]
         shown = [
-            route_view.lane(lane, state, everything=_sees_everything(key))
+            route_view.lane(lane, state, everything=sees_everything(key))
             for lane, state in zip(lanes, states, strict=True)
         ]
         tenant = route_view.external_budget(states, limit=self._door.book.external_budget)
@@ -138,7 +140,7 @@ class _Asking:
         now = self._door.clock()
         budget.extend(_A_REPORT)
         uses = await budget.spend(self._door.ledger.password_logins(since=now - basic_auth.SPAN))
-        application = None if _sees_everything(key) else key.application
+        application = None if sees_everything(key) else key.application
         return JSONResponse(basic_auth.report(self._door.book, uses, now=now, application=application))
 
     def _known(self) -> list[Route]:
@@ -166,8 +168,3 @@ class _Asking:
         """Show the last preflight of a route; null until there was one."""
         found = await budget.spend(self._door.ledger.latest_check(route.name))
         return None if found is None else route_view.check(found)
-
-
-def _sees_everything(key: Key) -> bool:
-    """Say whether the key may see other applications' names and senders."""
-    return not {"operate", "admin"}.isdisjoint(key.scopes)

@@ -30,6 +30,8 @@ from service.submission.strict_json import parse_object
 
 log = structlog.get_logger()
 
+SHAPES = (models.MessageIn,)
+
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 
 #: Bodies up to this size are read on the event loop; larger ones cost more than a thread's switch.
