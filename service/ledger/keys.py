@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -41,14 +41,17 @@ SCOPES: tuple[str, ...] = (
 #: What a new key may do unless told otherwise.
 DEFAULT_SCOPES: tuple[str, ...] = tuple(scope for scope in SCOPES if scope not in {"operate", "admin"})
 
+#: What opens the door: a key of the ledger, or an access token of Entra ID.
+Kind = Literal["key", "access_token"]
+
 _SHAPE = re.compile(r"pr_(live|test)_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An application's key, without its secret."""
+    """An application's key, without its secret; or what an access token of Entra ID stands for."""
 
-    id: str
+    id: str  # key_…; of an access token entra:<client id>
     application: str
     test: bool  # its mail goes to the sandbox and never to Microsoft
     scopes: tuple[str, ...]
@@ -58,6 +61,42 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    name: str | None = None  # what its owner calls it
+    replaces: str | None = None  # the key that it was made for, by rotation
+    kind: Kind = "key"
+
+    @property
+    def routes(self) -> tuple[str, ...] | None:
+        """The routes that its mail may take; None: every one."""
+        return self._listed("routes")
+
+    @property
+    def recipient_domains(self) -> tuple[str, ...] | None:
+        """The domains that it may send to, lower case and in A-labels; None: every one."""
+        return self._listed("recipient_domains")
+
+    @property
+    def networks(self) -> tuple[str, ...] | None:
+        """The networks that it may be used from, as `10.0.0.0/8`; None: every one."""
+        return self._listed("networks")
+
+    @property
+    def messages_per_minute(self) -> int | None:
+        """Its allowance of messages in a minute; None: no limit."""
+        return self._number("messages_per_minute")
+
+    @property
+    def messages_per_day(self) -> int | None:
+        """Its allowance of messages in 24 hours; None: no limit."""
+        return self._number("messages_per_day")
+
+    def _listed(self, name: str) -> tuple[str, ...] | None:
+        values = self.restrictions.get(name)
+        return None if values is None else tuple(values)
+
+    def _number(self, name: str) -> int | None:
+        value = self.restrictions.get(name)
+        return None if value is None else int(value)
 
     def usable(self, now: datetime) -> bool:
         """Say whether it opens the door at this moment."""
@@ -160,4 +199,6 @@ def _key(row: Any) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        name=row.name,
+        replaces=row.replaces,
     )
