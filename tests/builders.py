@@ -5,7 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.ledger import Ledger
-from service.ledger.accepting import IdempotencyKey, NewDelivery, NewMessage, NewRecipient, Submission
+from service.ledger.accepting import (
+    IdempotencyKey,
+    NewDelivery,
+    NewMessage,
+    NewRecipient,
+    Reservation,
+    Submission,
+)
 from service.ledger.claiming import Claim, Wish
 from service.ledger.closing import Closing, RecipientVerdict
 from service.ledger.ids import new_id
@@ -61,12 +68,23 @@ def a_submission(
         deliveries=[delivery],
         recipients=[
             NewRecipient(
-                position=n, type="to", email=email, name=None, delivery_id=delivery.id, external=external
+                position=n,
+                type="to",
+                email=email,
+                key=email,
+                name=None,
+                delivery_id=delivery.id,
+                external=external,
             )
             for n, email in enumerate(to)
         ],
     )
-    return Submission(message=message, idempotency=idempotency, answer='{"id": "' + message.id + '"}')
+    return Submission(
+        messages=[message],
+        reservations=[Reservation(key=idempotency, answer='{"id": "' + message.id + '"}')]
+        if idempotency
+        else [],
+    )
 
 
 async def claim(

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ledger import stops
+from service.ledger import facets, stops
 from service.ledger.claiming import EXTERNAL
 from service.ledger.ids import new_id
 from service.ledger.states import FINAL, Outcome, Status
@@ -207,6 +207,7 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
         if halved := [{"delivery_id": c.delivery_id, "new_id": new_id("dlv")} for c in ours if c.split]:
             await db.execute(_SPLIT, {"rows": json.dumps(halved)})
         await settle_deliveries(db, [c.delivery_id for c in ours], [c.attempt_id for c in ours])
+        await _note_answers(db, ours)
     for closing in closings:
         if closing.attempt_id not in judged:
             await _close_late(db, closing)
@@ -300,6 +301,19 @@ async def _close_late(db: AsyncConnection, closing: Closing) -> None:
         )
     if moved:
         await settle_deliveries(db, [closing.delivery_id], [closing.attempt_id])
+        await _note_answers(db, [closing])
+
+
+async def _note_answers(db: AsyncConnection, closings: Sequence[Closing]) -> None:
+    """Let messages be found by what they were answered with."""
+    await facets.add_replies(
+        db,
+        (
+            (closing.message_id, {"reply": verdict.reply, "error": verdict.error})
+            for closing in closings
+            for verdict in closing.recipients
+        ),
+    )
 
 
 def _session_row(closing: Closing) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Ledger:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._accepts: Grouped[accepting.Submission, accepting.Answer] = Grouped(
-            self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: len(item.message.octets) + 2_000
+            self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
         )
         self._fences: Grouped[str, bool] = Grouped(self._fence_group, most=_GROUP_ATTEMPTS, weigh=lambda _: 1)
         self._closes: Grouped[closing.Closing, None] = Grouped(
@@ -63,8 +63,8 @@ class Ledger:
     # -- the door ------------------------------------------------------------------------
 
     async def accept(self, submission: accepting.Submission) -> accepting.Answer:
-        """Commit one message, or say why its idempotency key forbids it."""
-        if submission.idempotency is not None:
+        """Commit the submission's messages, or say why its idempotency keys or its quota forbid it."""
+        if submission.reservations:
             # Alone: it may have to wait for another transaction, and nobody should wait with it.
             return (await self._accept_group([submission]))[0]
         return await self._accepts.put(submission)

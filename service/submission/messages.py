@@ -144,6 +144,7 @@ class Intake:
             ],
             reverse_path=str(sender.address),
             sender=sender.address.key,
+            from_key=sender.address.key,
             subject=composed.subject,
             message_id=composed.message_id,
             octets=composed.octets,
@@ -165,6 +166,7 @@ class Intake:
                     position=position,
                     type=each.type,
                     email=str(each.mailbox.address),
+                    key=each.mailbox.address.key,
                     name=each.mailbox.name,
                     delivery_id=delivery_of[each.mailbox.address.key].id,
                     external=delivery_of[each.mailbox.address.key].external

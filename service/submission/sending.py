@@ -19,7 +19,15 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.ledger.accepting import Busy, IdempotencyKey, KeyReused, NewMessage, Replayed, Submission
+from service.ledger.accepting import (
+    Busy,
+    IdempotencyKey,
+    KeyReused,
+    NewMessage,
+    Replayed,
+    Reservation,
+    Submission,
+)
 from service.ledger.keys import Key
 from service.routes.choice import Rest
 from service.submission import expectations, models, representation
@@ -113,7 +121,10 @@ class _Sending:
         self._room_in_queue(traffic)
         expectation = await self._expectations.of_new(message, budget)
         answer = json.dumps(representation.new_message(message, expectation))
-        submission = Submission(message=message, idempotency=idempotency, answer=answer)
+        submission = Submission(
+            messages=[message],
+            reservations=[] if idempotency is None else [Reservation(key=idempotency, answer=answer)],
+        )
         budget.extend(len(message.octets) / 5_000_000)
         outcome = await budget.spend(self._door.ledger.accept(submission))
         if isinstance(outcome, Replayed | KeyReused | Busy):

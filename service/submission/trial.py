@@ -6,7 +6,6 @@ so that a route that is mended tomorrow does not send it then.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -79,8 +78,7 @@ class Trials:
         message = self._intake.from_json(
             self._letter(route, to, chosen), replace(key, application=APPLICATION)
         )
-        answer = json.dumps({"id": message.id})
-        await self._ledger.accept(Submission(message=message, idempotency=None, answer=answer))
+        await self._ledger.accept(Submission(messages=[message]))
         log.info("message.accepted", message=message.id, application=APPLICATION, size=len(message.octets))
         await self._nudge({delivery.lane for delivery in message.deliveries})
         view = await self._followed(message.id, follow)

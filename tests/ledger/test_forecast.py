@@ -180,7 +180,7 @@ async def test_the_forecast_of_a_full_minute_comes_true(ledger: Ledger) -> None:
         await ledger.close(a_closing(taken))
 
     state = await ledger.lane_state("peer", limits)
-    (place,) = await ledger.places(last.message.id)
+    (place,) = await ledger.places(last.messages[0].id)
     found = forecast(state, place)
     refused = await claim(ledger, limits=limits)
 

@@ -28,7 +28,7 @@ async def ledger(database_url: str) -> AsyncIterator[Ledger]:
 async def accepted(ledger: Ledger, **changes: Any) -> str:
     submission = a_submission(**changes)
     assert await ledger.accept(submission) == Accepted()
-    return submission.message.id
+    return submission.messages[0].id
 
 
 async def status(ledger: Ledger, message_id: str) -> str:
@@ -254,5 +254,5 @@ async def test_an_idempotency_key_is_reserved_with_the_message(ledger: Ledger) -
         ),
     ]
 
-    assert answers == [Accepted(), Replayed(first.answer), KeyReused()]
+    assert answers == [Accepted(), Replayed(first.reservations[0].answer), KeyReused()]
     assert not isinstance(answers[1], Busy)

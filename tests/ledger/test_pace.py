@@ -40,7 +40,7 @@ def limits(**changes: int | None) -> LaneLimits:
 async def accept(ledger: Ledger, **what: Any) -> str:
     submission = a_submission(**what)
     await ledger.accept(submission)
-    return submission.message.id
+    return submission.messages[0].id
 
 
 async def run(ledger: Ledger, statement: str) -> Any:
