@@ -29,6 +29,7 @@ from service.ledger import (
     sweeping,
 )
 from service.ledger.engine import open_engine, transaction
+from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
 
 #: Octets that one grouped write carries at the most; a larger message goes alone.
@@ -50,6 +51,7 @@ class Ledger:
         self._closes: Grouped[closing.Closing, None] = Grouped(
             self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
         )
+        self.feed = Feed(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:

@@ -3,6 +3,8 @@
 `upgrade` may run twice, and by several pods at once: an advisory lock lets one of them work
 while the others wait and then find nothing to do. A migration never waits long for a lock
 that a busy worker holds: `lock_timeout` makes it fail and be tried again.
+
+A database that was restored from a dump into a new cluster gets its feed of events in order too.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.ledger import feed
 from service.ledger.engine import async_url
 
 #: The advisory lock of migrations; any constant that nobody else uses in this database.
@@ -57,6 +60,8 @@ async def _upgrade(database_url: str) -> None:
             await connection.commit()
             try:
                 await connection.run_sync(_run)
+                await connection.commit()
+                await feed.move_to_this_cluster(connection)
                 await connection.commit()
             finally:
                 await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
