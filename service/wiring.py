@@ -148,7 +148,7 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
             await bell.ring(lanes)
 
         checker = preflights(settings, tokens=Tokens(settings.entra()), mx=MxFinder(settings.resolver()))
-        yield create_app(
+        app = create_app(
             ledger=ledger,
             book=settings.route_book(),
             lane_limits=lane_limits(settings),
@@ -159,6 +159,8 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
             health=Health(bell),
             check=Conductor(checker, ledger, nudge=nudge).check,
         )
+        stack.push_async_callback(app.state.renderer.close)
+        yield app
 
 
 class _Server(uvicorn.Server):

@@ -27,6 +27,7 @@ from service.submission import models
 from service.submission.callers import Callers, demand_scope, sees
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, not_found
+from service.submission.rendering import Renderer
 
 Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]
@@ -128,6 +129,7 @@ class Door:
         clock: Clock,
         health: Health,
         check: Checks,
+        renderer: Renderer,
     ) -> None:
         self.ledger = ledger
         self.book = book
@@ -138,6 +140,7 @@ class Door:
         self.clock = clock
         self.health = health
         self.check = check
+        self.renderer = renderer
         self._callers = Callers(ledger.find_key, clock)
 
     def budget(self) -> "Budget":

@@ -34,9 +34,17 @@ class FieldError:
     pointer: str  # JSON pointer (RFC 6901), ending at the last name that our contract defines
     code: str
     detail: str
+    line: int | None = None  # of a template
+    variable: str | None = None  # of a template, by the name that its author gave it
 
-    def as_json(self) -> dict[str, str]:
-        return {"pointer": self.pointer, "code": self.code, "detail": self.detail}
+    def as_json(self) -> dict[str, Any]:
+        place = {"line": self.line, "variable": self.variable}
+        return {
+            "pointer": self.pointer,
+            "code": self.code,
+            "detail": self.detail,
+            **{name: value for name, value in place.items() if value is not None},
+        }
 
 
 @dataclass(kw_only=True, eq=False)  # not frozen: raising sets the traceback
