@@ -44,6 +44,7 @@ class Ledger:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self.keys = keys.Keys(engine)
         self._accepts: Grouped[accepting.Submission, accepting.Answer] = Grouped(
             self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
         )
@@ -108,12 +109,14 @@ class Ledger:
         async with transaction(self._engine) as db:
             return await keys.create(
                 db,
-                application,
-                scopes=scopes,
-                senders=senders,
-                test=test,
-                restrictions=restrictions or {},
-                expires_at=expires_at,
+                keys.WantedKey(
+                    application=application,
+                    scopes=scopes,
+                    senders=senders,
+                    test=test,
+                    restrictions=restrictions or {},
+                    expires_at=expires_at,
+                ),
             )
 
     async def list_keys(self) -> list[keys.Key]:
@@ -122,7 +125,7 @@ class Ledger:
 
     async def revoke_key(self, key_id: str) -> bool:
         async with transaction(self._engine) as db:
-            return await keys.revoke(db, key_id)
+            return await keys.revoke(db, key_id) is not None
 
     # -- reading -------------------------------------------------------------------------
 
