@@ -14,14 +14,14 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import checking, explaining, probes, reading, routes, sending
+from service.submission import checking, documentation, explaining, probes, reading, routes, sending
 from service.submission.document import document
 from service.submission.door import Checks, Clock, Door, Health, Nudge
 from service.submission.envelope import Envelope
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
 
-_GROUPS = (sending, reading, routes, checking, explaining, probes)
+_GROUPS = (sending, reading, routes, checking, explaining, probes, documentation)
 
 
 def create_app(
@@ -41,8 +41,8 @@ def create_app(
         title="Postroom",
         summary="A company's own mail-sending API on top of Microsoft 365",
         version="0.1.0",
-        docs_url=None,
-        redoc_url=None,
+        # The document and its page are ours: `documentation`.
+        openapi_url=None,
         openapi_tags=[
             {"name": "messages", "description": "Send mail, and see what became of it."},
             {"name": "attempts", "description": "The ledger: every try, with its dialogue."},

@@ -265,6 +265,10 @@ class ProblemOut(BaseModel):
     errors: list[FieldErrorOut]
 
 
+class LivenessOut(BaseModel):
+    status: Literal["alive"]
+
+
 class ReadinessOut(BaseModel):
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]

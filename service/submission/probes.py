@@ -21,12 +21,20 @@ def endpoints(door: Door) -> APIRouter:
         responses={200: {"model": models.KeyOut}, 401: PROBLEMS[401], 503: PROBLEMS[503]},
         **GUARDED,
     )
-    router.add_api_route("/livez", probes.livez, methods=["GET"], summary="Is the process alive?")
+    router.add_api_route(
+        "/livez",
+        probes.livez,
+        methods=["GET"],
+        summary="Is the process alive?",
+        operation_id="get_liveness",
+        responses={200: {"model": models.LivenessOut}},
+    )
     router.add_api_route(
         "/readyz",
         probes.readyz,
         methods=["GET"],
         summary="Can it accept mail?",
+        operation_id="get_readiness",
         responses={200: {"model": models.ReadinessOut}, 503: {"model": models.ReadinessOut}},
     )
     return router
