@@ -56,6 +56,8 @@ class MessageView:
     created_at: datetime
     scheduled_at: datetime | None
     expires_at: datetime
+    template: Mapping[str, Any] | None
+    dsn: Mapping[str, Any] | None
     recipients: tuple[RecipientView, ...]
 
     @property
@@ -113,34 +115,44 @@ class TranscriptView:
     attempt: AttemptView
 
 
-_MESSAGE = text("""
+_MESSAGES = text("""
     SELECT id, application, test, message_id, from_email, from_name, reply_to, subject, size, sha256,
            route_requested, plan, stream, priority, on_uncertain, tags, metadata, created_at, scheduled_at,
-           expires_at
-      FROM messages WHERE id = :id AND (CAST(:application AS text) IS NULL OR application = :application)
+           expires_at, template, dsn
+      FROM messages
+     WHERE id = ANY(:ids) AND (CAST(:application AS text) IS NULL OR application = :application)
 """)
 
 _RECIPIENTS = text("""
-    SELECT r.position, r.type, r.email, r.name, r.status, r.reason, d.route, d.lane, r.attempts, r.reply, r.error,
-           r.due_at AS next_attempt_at, r.updated_at,
+    SELECT r.message_id, r.position, r.type, r.email, r.name, r.status, r.reason, d.route, d.lane, r.attempts,
+           r.reply, r.error, r.due_at AS next_attempt_at, r.updated_at,
            CASE WHEN l.paused_until > clock_timestamp() THEN l.paused_until END AS lane_paused_until,
            CASE WHEN l.paused_until > clock_timestamp() THEN l.pause_error END AS lane_pause_error
       FROM recipients r LEFT JOIN deliveries d ON d.id = r.delivery_id LEFT JOIN lanes l ON l.name = d.lane
-     WHERE r.message_id = :id ORDER BY r.position
+     WHERE r.message_id = ANY(:ids) ORDER BY r.message_id, r.position
 """)
+
+
+async def messages(
+    db: AsyncConnection, message_ids: Sequence[str], *, application: str | None
+) -> list[MessageView]:
+    """Return messages with their recipients, in the order of their ids; what is not there is left out."""
+    found = await db.execute(_MESSAGES, {"ids": list(message_ids), "application": application})
+    rows = {row["id"]: row for row in found.mappings()}
+    recipients: dict[str, list[RecipientView]] = {message_id: [] for message_id in rows}
+    for row in (await db.execute(_RECIPIENTS, {"ids": list(rows)})).mappings() if rows else ():
+        values = dict(row)
+        recipients[values.pop("message_id")].append(RecipientView(**values))
+    return [
+        MessageView(**rows[message_id], recipients=tuple(recipients[message_id]))
+        for message_id in message_ids
+        if message_id in rows
+    ]
 
 
 async def message(db: AsyncConnection, message_id: str, *, application: str | None) -> MessageView | None:
     """Return one message with its recipients, or None."""
-    found = await db.execute(_MESSAGE, {"id": message_id, "application": application})
-    row = found.mappings().one_or_none()
-    if row is None:
-        return None
-    recipients = await db.execute(_RECIPIENTS, {"id": message_id})
-    return MessageView(
-        **row,
-        recipients=tuple(RecipientView(**each) for each in recipients.mappings()),
-    )
+    return next(iter(await messages(db, [message_id], application=application)), None)
 
 
 _ATTEMPT_COLUMNS = """

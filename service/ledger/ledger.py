@@ -31,6 +31,7 @@ from service.ledger import (
 from service.ledger.engine import open_engine, transaction
 from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
+from service.ledger.suppressing import Suppressions
 
 #: Octets that one grouped write carries at the most; a larger message goes alone.
 _GROUP_OCTETS = 1_000_000
@@ -53,6 +54,7 @@ class Ledger:
             self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
         )
         self.feed = Feed(engine)
+        self.suppressions = Suppressions(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:
@@ -77,14 +79,14 @@ class Ledger:
             return await accepting.accept(db, items)
 
     async def replay(
-        self, application: str, wanted: accepting.IdempotencyKey
-    ) -> accepting.Replayed | accepting.KeyReused | None:
-        """Say how a request under this idempotency key was answered; None where the key is free."""
+        self, application: str, wanted: Sequence[accepting.IdempotencyKey]
+    ) -> dict[accepting.IdempotencyKey, accepting.Replayed | accepting.KeyReused]:
+        """Say how requests under these idempotency keys were answered; free keys are left out."""
         async with transaction(self._engine) as db:
             return await replaying.replay(db, application=application, wanted=wanted)
 
-    async def waiting(self, *, most: int) -> int:
-        """Count the deliveries that wait, up to `most`."""
+    async def waiting(self, *, most: int) -> dict[str, int]:
+        """Count each application's deliveries that wait, up to `most` in all."""
         async with transaction(self._engine) as db:
             return await backlog.waiting(db, most=most)
 
@@ -132,6 +134,13 @@ class Ledger:
     async def message(self, message_id: str, *, application: str | None) -> history.MessageView | None:
         async with transaction(self._engine) as db:
             return await history.message(db, message_id, application=application)
+
+    async def messages(
+        self, message_ids: Sequence[str], *, application: str | None
+    ) -> list[history.MessageView]:
+        """Return several messages, in the order of their ids."""
+        async with transaction(self._engine) as db:
+            return await history.messages(db, message_ids, application=application)
 
     async def attempts(self, message_id: str) -> list[history.AttemptView]:
         async with transaction(self._engine) as db:

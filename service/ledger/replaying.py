@@ -6,27 +6,37 @@ whatever has changed since. What decides between two requests at once is still t
 in `accepting`.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ledger.accepting import IdempotencyKey, KeyReused, Replayed
 
 # A key that is older is free again: `accepting` takes it over, and the sweep removes it.
-_FIRST_ANSWER = text("""
-    SELECT sha256, answer FROM idempotency
-     WHERE application = :application AND path = :path AND key = :key
+_FIRST_ANSWERS = text("""
+    SELECT path, key, sha256, answer FROM idempotency
+     WHERE application = :application
+       AND (path, key) IN (SELECT * FROM unnest(CAST(:paths AS text[]), CAST(:keys AS text[])))
        AND created_at >= clock_timestamp() - interval '72 hours'
 """)
 
 
 async def replay(
-    db: AsyncConnection, *, application: str, wanted: IdempotencyKey
-) -> Replayed | KeyReused | None:
-    """Return what a request under this key is answered with, or None where the key is free."""
-    found = await db.execute(
-        _FIRST_ANSWER, {"application": application, "path": wanted.path, "key": wanted.key}
+    db: AsyncConnection, *, application: str, wanted: Sequence[IdempotencyKey]
+) -> dict[IdempotencyKey, Replayed | KeyReused]:
+    """Return what requests under these keys are answered with; free keys are left out."""
+    rows = await db.execute(
+        _FIRST_ANSWERS,
+        {
+            "application": application,
+            "paths": [each.path for each in wanted],
+            "keys": [each.key for each in wanted],
+        },
     )
-    first = found.one_or_none()
-    if first is None:
-        return None
-    return Replayed(first.answer) if first.sha256 == wanted.sha256 else KeyReused()
+    first = {(row.path, row.key): row for row in rows}
+    return {
+        each: Replayed(found.answer) if found.sha256 == each.sha256 else KeyReused()
+        for each in wanted
+        if (found := first.get((each.path, each.key))) is not None
+    }

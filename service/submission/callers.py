@@ -95,3 +95,17 @@ def demand_sender(key: Key, sender: Address, *, pointer: str) -> None:
         detail=detail,
         errors=[FieldError(pointer=pointer, code="sender_not_allowed", detail=detail)],
     )
+
+
+def demand_recipient(key: Key, recipient: Address, *, pointer: str) -> None:
+    """Raise a 403 problem where the key may not send to this address's domain."""
+    allowed = key.recipient_domains
+    if allowed is None or recipient.domain in allowed:
+        return
+    detail = "This key may not send to this domain; `GET /me` lists the ones it may use."
+    raise Problem(
+        status=403,
+        code="recipient_not_allowed",
+        detail=detail,
+        errors=[FieldError(pointer=pointer, code="recipient_not_allowed", detail=detail)],
+    )

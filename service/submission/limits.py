@@ -11,5 +11,8 @@ class SubmissionLimits:
     expires_after: timedelta  # a message that says nothing else is given up after this
     queue_limit: int  # deliveries that may wait before the door closes
     ledger_seconds: float = 1.7  # one request's whole patience with the ledger; 503 comes within 2 s
-    longest_life: timedelta = timedelta(days=30)  # the furthest `expires_at`
+    longest_life: timedelta = timedelta(days=30)  # the furthest `expires_at`, from when it may be sent
+    longest_schedule: timedelta = timedelta(days=30)  # the furthest `scheduled_at`
     recipients: int = 1000  # of one message, over to, cc and bcc (Exchange Online's own maximum)
+    batch: int = 500  # messages of one batch
+    waiters: int = 200  # requests that wait for their message's end (`Prefer: wait`) at a time

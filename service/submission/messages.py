@@ -1,15 +1,17 @@
-"""From a request to a submission: validated, composed, planned. No I/O.
+"""From what was asked to a message: validated, composed, planned. No I/O.
 
-    JSON ──> MessageIn ──> Draft ──> octets (fixed from here on) ──> plan ──> NewMessage
+    JSON ──> MessageIn ──> Asked ──> Addressed ──> (a template's content, the suppressed) ──> NewMessage
 
-Everything that can be refused is refused here, before anything is promised. This is work for
-the processor (base64, MIME), so the door runs it in a thread of its own.
+An `Asked` is one message, wherever it stood in the request: alone, in a batch, or as one copy of a
+`merge`. Everything that can be refused is refused here, before anything is promised, with a pointer to
+its place in the request. From `compose` on the octets are fixed. It is work for the processor (base64,
+MIME), so the desk runs what is large in a thread of its own.
 """
 
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -23,17 +25,102 @@ from service.mail.compose import compose
 from service.mail.draft import Attachment, BadDraft, Composed, Draft
 from service.mail.message_id import new_message_id
 from service.routes.choice import NoRoute, Plan, Rest, RouteBook, Wanted
-from service.submission.callers import demand_sender
+from service.submission.callers import demand_recipient, demand_sender
 from service.submission.limits import SubmissionLimits
-from service.submission.models import AddressIn, AddressLike, MessageIn
+from service.submission.models import AddressIn, AddressLike, BatchItemIn, MergeItemIn, MessageIn
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
 from service.submission.representation import PRIORITIES
-from service.submission.validation import validated
 
-#: Fields of the API that this version does not carry out: refused, never ignored.
-_LATER = ("template", "merge", "scheduled_at", "dry_run")
+_CONTENT = ("subject", "text", "html", "headers", "attachments", "reply_to", "template")
 
-_CONTENT = ("subject", "text", "html", "headers", "attachments", "reply_to")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a template was rendered to, and which one it was."""
+
+    subject: str
+    text: str | None
+    html: str | None
+    template: Mapping[str, Any]  # id, version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # each one is itself, whatever it says
+class Asked:
+    """One message as it was asked for."""
+
+    shape: MessageIn
+    at: tuple[object, ...] = ()  # where it stands in the request: (3,) in a batch, ("merge", 2)
+    own: frozenset[str] | None = None  # of a merge: the members that stand there; None: all
+    idempotency_key: str | None = None  # of its own
+    request_key: str | None = None  # of the whole request
+    raw: bytes | None = None  # the whole message, where it came as message/rfc822
+    variables: Mapping[str, Any] = field(default_factory=dict)  # of the template
+
+    def misplaced(self, problem: Problem) -> Problem:
+        """Let a problem's pointers begin at the root of the request."""
+        return replace(problem, errors=[self._placed(error) for error in problem.errors])
+
+    def _placed(self, error: FieldError) -> FieldError:
+        first = error.pointer.split("/")[1] if error.pointer.startswith("/") else ""
+        if self.own is not None and first and first not in self.own:
+            return error  # said once for all copies
+        return replace(error, pointer="".join(f"/{step}" for step in self.at) + error.pointer)
+
+
+def asked_of(shape: MessageIn, *, at: tuple[object, ...] = ()) -> list[Asked]:
+    """List the messages that a request asks for: one, or one for each entry of `merge`."""
+    variables = (shape.template.variables if shape.template else None) or {}
+    if shape.merge is None:
+        key = shape.idempotency_key if isinstance(shape, BatchItemIn) else None
+        return [Asked(shape=shape, at=at, idempotency_key=key, variables=variables)]
+    _without(shape, ("to", "cc", "bcc", "raw"), code="not_with_merge", beside="merge names the recipients")
+    if shape.template is None and any(each.variables is not None for each in shape.merge):
+        detail = "Variables are for a template, and there is none."
+        raise unprocessable("/template", "required", detail)
+    return [
+        _copy(shape, each, at=("merge", index), variables=variables) for index, each in enumerate(shape.merge)
+    ]
+
+
+def _copy(
+    shape: MessageIn, each: MergeItemIn, *, at: tuple[object, ...], variables: Mapping[str, Any]
+) -> Asked:
+    changes: dict[str, Any] = {
+        "merge": None,
+        "to": each.to,
+        "cc": each.cc,
+        "bcc": each.bcc,
+        "headers": {**(shape.headers or {}), **(each.headers or {})},
+        "tags": [*(shape.tags or ()), *(each.tags or ())],
+        "metadata": {**(shape.metadata or {}), **(each.metadata or {})},
+    }
+    for name in ("subject", "scheduled_at"):
+        if getattr(each, name) is not None:
+            changes[name] = getattr(each, name)
+    return Asked(
+        shape=shape.model_copy(update=changes),
+        at=at,
+        own=frozenset(each.model_fields_set),
+        idempotency_key=each.idempotency_key,
+        variables={**variables, **(each.variables or {})},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    type: RecipientType
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Addressed:
+    """A message whose addresses are read and allowed."""
+
+    asked: Asked
+    sender: Mailbox
+    recipients: tuple[Recipient, ...]
+    scheduled_at: datetime | None
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,85 +131,74 @@ class Intake:
     limits: SubmissionLimits
     clock: Callable[[], datetime]
 
-    def from_json(
-        self, members: Mapping[str, Any], key: Key, *, resting: Mapping[str, Rest] | None = None
-    ) -> NewMessage:
-        """Build a message from a JSON object; `resting` has the lanes to pass over. Raises Problem."""
-        asked = _validated(members)
-        sender = _mailbox(asked.from_, "/from")
+    def address(self, asked: Asked, key: Key) -> Addressed:
+        """Read who sends to whom, and when; raises Problem."""
+        shape = asked.shape
+        sender = _mailbox(shape.from_, "/from")
         demand_sender(key, sender.address, pointer="/from")
-        recipients = _recipients(asked, most=self.limits.recipients)
         now = self.clock()
-        message_id = new_message_id(sender.address.domain)
-        named: tuple[Address, ...] = ()
-        if asked.raw is not None:
-            _alone(asked)
-            composed, named = _adopted(_decoded(asked.raw, "/raw"), key, message_id=message_id, now=now)
-        else:
-            composed = _composed(_draft(asked, sender), message_id=message_id, now=now)
-        return self._message(
-            asked,
-            key,
+        recipients = _recipients(shape, most=self.limits.recipients)
+        for each in recipients:
+            demand_recipient(key, each.mailbox.address, pointer=f"/{each.type}")
+        if shape.template is not None:
+            _without(
+                shape,
+                ("subject", "text", "html", "raw"),
+                code="not_with_template",
+                beside="the template has it",
+            )
+        return Addressed(
+            asked=asked,
             sender=sender,
             recipients=recipients,
-            composed=composed,
-            now=now,
-            resting=resting or {},
-            named=named,
+            scheduled_at=self._schedule(shape.scheduled_at, now=now),
+            now=now.replace(microsecond=now.microsecond // 1000 * 1000),
         )
 
-    def from_rfc822(
+    def compose(
         self,
-        raw: bytes,
+        addressed: Addressed,
         key: Key,
         *,
-        envelope_from: str | None,
-        envelope_to: Sequence[str],
+        content: Content | None = None,
         resting: Mapping[str, Rest] | None = None,
+        suppressed: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> NewMessage:
-        """Build a message from a body of `message/rfc822` and the envelope in its query; raises Problem."""
-        if not envelope_from or not envelope_to:
-            raise unprocessable("", "envelope_missing", "Give envelope_from and envelope_to in the query.")
-        members = {"from": envelope_from, "to": list(envelope_to)}
-        asked = _validated(members)
-        sender = _mailbox(asked.from_, "/from")
-        demand_sender(key, sender.address, pointer="/from")
-        now = self.clock()
-        composed, named = _adopted(raw, key, message_id=new_message_id(sender.address.domain), now=now)
-        recipients = _recipients(asked, most=self.limits.recipients)
-        return self._message(
-            asked,
-            key,
-            sender=sender,
-            recipients=recipients,
-            composed=composed,
-            now=now,
-            resting=resting or {},
-            named=named,
-        )
+        """Build the message; raises Problem.
+
+        `content` is what its template was rendered to, `resting` has the lanes to pass over,
+        `suppressed` the errors of recipients that get no mail, by their address for comparisons.
+        """
+        shape, sender = addressed.asked.shape, addressed.sender
+        message_id = new_message_id(sender.address.domain)
+        named: tuple[Address, ...] = ()
+        if addressed.asked.raw is not None or shape.raw is not None:
+            _without(shape, _CONTENT, code="not_with_raw", beside="raw is the whole message")
+            raw = addressed.asked.raw or _decoded(shape.raw or "", "/raw")
+            composed, named = _adopted(raw, key, message_id=message_id, now=addressed.now)
+        else:
+            composed = _composed(
+                _draft(addressed, content),
+                message_id=message_id,
+                now=addressed.now,
+                template=content is not None,
+            )
+        return self._message(addressed, key, composed, content, named, resting or {}, suppressed or {})
 
     def _message(
         self,
-        asked: MessageIn,
+        addressed: Addressed,
         key: Key,
-        *,
-        sender: Mailbox,
-        recipients: "Sequence[_Recipient]",
         composed: Composed,
-        now: datetime,
-        resting: Mapping[str, Rest],
+        content: Content | None,
         named: Sequence[Address],
+        resting: Mapping[str, Rest],
+        suppressed: Mapping[str, Mapping[str, Any]],
     ) -> NewMessage:
-        plan = self._plan(
-            asked,
-            key,
-            sender=sender,
-            recipients=recipients,
-            size=len(composed.octets),
-            resting=resting,
-            authors=tuple(each for each in named if each.key != sender.address.key),
-        )
-        created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        asked, sender = addressed.asked.shape, addressed.sender
+        wanted = [each for each in addressed.recipients if each.mailbox.address.key not in suppressed]
+        authors = tuple(each for each in named if each.key != sender.address.key)
+        plan = self._plan(addressed, key, wanted, size=len(composed.octets), resting=resting, authors=authors)
         deliveries, delivery_of = [], {}
         for planned in plan.deliveries:
             external = planned.external_recipients > 0
@@ -138,110 +214,128 @@ class Intake:
             test=key.test,
             from_email=str(sender.address),
             from_name=sender.name,
+            from_key=sender.address.key,
             reply_to=[
                 {"email": str(each.address), "name": each.name}
                 for each in _mailboxes(asked.reply_to, "/reply_to")
             ],
             reverse_path=str(sender.address),
             sender=sender.address.key,
-            from_key=sender.address.key,
             subject=composed.subject,
             message_id=composed.message_id,
             octets=composed.octets,
             sha256=composed.sha256,
-            smtputf8=composed.smtputf8 or any(each.mailbox.address.smtputf8 for each in recipients),
+            smtputf8=composed.smtputf8 or any(each.mailbox.address.smtputf8 for each in addressed.recipients),
             eightbit=composed.eightbit,
             route_requested=asked.route,
             plan=plan.as_json(),
             stream=asked.stream,
             priority=PRIORITIES.index(asked.priority),
             on_uncertain=asked.on_uncertain,
-            tags=asked.tags or [],
+            tags=list(dict.fromkeys(asked.tags or ())),
             metadata=asked.metadata or {},
-            created_at=created_at,
-            expires_at=self._expiry(asked.expires_at, now=created_at),
+            created_at=addressed.now,
+            scheduled_at=addressed.scheduled_at,
+            expires_at=self._expiry(
+                asked.expires_at, now=addressed.now, start=addressed.scheduled_at or addressed.now
+            ),
+            template=None if content is None else content.template,
+            dsn=_dsn(asked),
+            idempotency_key=addressed.asked.idempotency_key or addressed.asked.request_key,
             deliveries=deliveries,
             recipients=[
-                NewRecipient(
-                    position=position,
-                    type=each.type,
-                    email=str(each.mailbox.address),
-                    key=each.mailbox.address.key,
-                    name=each.mailbox.name,
-                    delivery_id=delivery_of[each.mailbox.address.key].id,
-                    external=delivery_of[each.mailbox.address.key].external
-                    and self.book.external([each.mailbox.address]) > 0,
-                )
-                for position, each in enumerate(recipients)
+                self._recipient(position, each, delivery_of.get(each.mailbox.address.key), suppressed)
+                for position, each in enumerate(addressed.recipients)
             ],
+        )
+
+    def _recipient(
+        self,
+        position: int,
+        each: Recipient,
+        delivery: NewDelivery | None,
+        suppressed: Mapping[str, Mapping[str, Any]],
+    ) -> NewRecipient:
+        address = each.mailbox.address
+        return NewRecipient(
+            position=position,
+            type=each.type,
+            email=str(address),
+            key=address.key,
+            name=each.mailbox.name,
+            delivery_id=None if delivery is None else delivery.id,
+            external=delivery is not None and delivery.external and self.book.external([address]) > 0,
+            suppressed=suppressed.get(address.key),
         )
 
     def _plan(
         self,
-        asked: MessageIn,
+        addressed: Addressed,
         key: Key,
+        recipients: Sequence[Recipient],
         *,
-        sender: Mailbox,
-        recipients: "Sequence[_Recipient]",
         size: int,
         resting: Mapping[str, Rest],
         authors: tuple[Address, ...],
     ) -> Plan:
+        if not recipients:
+            return Plan(deliveries=(), why_not=())  # all of them are suppressed
+        asked = addressed.asked.shape
         try:
             return self.book.plan(
                 Wanted(
-                    sender=sender.address,
+                    sender=addressed.sender.address,
                     recipients=tuple(each.mailbox.address for each in recipients),
                     route=asked.route,
                     size=size,
                     stream=asked.stream,
+                    allowed_routes=key.routes,
                     test=key.test,
-                    resting=resting,
+                    resting={} if addressed.scheduled_at else resting,
                     authors=authors,
                 )
             )
         except NoRoute as refused:
             raise _no_route(refused, asked, test=key.test) from None
 
-    def _expiry(self, written: str | None, *, now: datetime) -> datetime:
+    def _schedule(self, written: str | None, *, now: datetime) -> datetime | None:
         if written is None:
-            return now + self.limits.expires_after
-        try:
-            at = datetime.fromisoformat(written)
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None or "T" not in written.upper():
-            raise unprocessable(
-                "/expires_at",
-                "not_a_time",
-                "Write the time as RFC 3339, with its offset: 2026-11-26T19:40:02Z.",
-            )
-        try:
-            at = at.astimezone(UTC)
-        except OverflowError:
-            raise unprocessable("/expires_at", "out_of_range", "The time is out of range.") from None
+            return None
+        at = read_moment(written, "/scheduled_at")
+        if at <= now:
+            raise unprocessable("/scheduled_at", "in_the_past", "The time has passed already.")
+        if at - now > self.limits.longest_schedule:
+            days = self.limits.longest_schedule // timedelta(days=1)
+            raise unprocessable("/scheduled_at", "too_far", f"A message may be scheduled {days} days ahead.")
+        return at
+
+    def _expiry(self, written: str | None, *, now: datetime, start: datetime) -> datetime:
+        if written is None:
+            return start + self.limits.expires_after
+        at = read_moment(written, "/expires_at")
         if at <= now:
             raise unprocessable("/expires_at", "in_the_past", "The time has passed already.")
-        if at - now > self.limits.longest_life:
+        if at <= start:
+            raise unprocessable("/expires_at", "before_scheduled_at", "It would end before it is sent.")
+        if at - start > self.limits.longest_life:
             days = self.limits.longest_life // timedelta(days=1)
             raise unprocessable("/expires_at", "too_far", f"A message may live {days} days at the most.")
         return at
 
 
-@dataclass(frozen=True, slots=True)
-class _Recipient:
-    type: RecipientType
-    mailbox: Mailbox
-
-
-def _validated(members: Mapping[str, Any]) -> MessageIn:
-    later = [name for name in _LATER if name in members]
-    if later:
-        detail = "This version does not carry out this field yet."
-        raise invalid(
-            [FieldError(pointer=f"/{name}", code="not_supported_yet", detail=detail) for name in later]
-        )
-    return validated(MessageIn, members)
+def read_moment(written: str, pointer: str) -> datetime:
+    """Read a time as RFC 3339 has it, with its offset; raises Problem."""
+    try:
+        at = datetime.fromisoformat(written)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or "T" not in written.upper():
+        detail = "Write the time as RFC 3339, with its offset: 2026-11-26T19:40:02Z."
+        raise unprocessable(pointer, "not_a_time", detail)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise unprocessable(pointer, "out_of_range", "The time is out of range.") from None
 
 
 def _mailbox(given: AddressLike, pointer: str) -> Mailbox:
@@ -262,43 +356,54 @@ def _mailboxes(given: object, pointer: str) -> tuple[Mailbox, ...]:
     return (_mailbox(given, pointer),)
 
 
-def _recipients(asked: MessageIn, *, most: int) -> list[_Recipient]:
+def _recipients(asked: MessageIn, *, most: int) -> tuple[Recipient, ...]:
     """Read the recipients in order; who is named twice gets one copy, by the first name."""
     kinds: tuple[tuple[Literal["to", "cc", "bcc"], object], ...] = (
         ("to", asked.to),
         ("cc", asked.cc),
         ("bcc", asked.bcc),
     )
-    found: dict[str, _Recipient] = {}
+    found: dict[str, Recipient] = {}
     for kind, given in kinds:
         for mailbox in _mailboxes(given, f"/{kind}"):
-            found.setdefault(mailbox.address.key, _Recipient(kind, mailbox))
+            found.setdefault(mailbox.address.key, Recipient(kind, mailbox))
     if not found:
         raise unprocessable("/to", "required", "A message needs at least one recipient in to, cc or bcc.")
     if len(found) > most:
         raise unprocessable(
             "/to", "too_many_recipients", f"A message may have {most} recipients at the most."
         )
-    return list(found.values())
+    return tuple(found.values())
 
 
-def _alone(asked: MessageIn) -> None:
-    beside = [name for name in _CONTENT if getattr(asked, name) is not None]
-    if beside:
-        detail = "raw is the whole message; this field cannot stand beside it."
-        raise invalid([FieldError(pointer=f"/{name}", code="not_with_raw", detail=detail) for name in beside])
+def _without(shape: MessageIn, names: Sequence[str], *, code: str, beside: str) -> None:
+    """Refuse fields that cannot stand beside another one."""
+    found = [name for name in names if getattr(shape, name)]
+    if found:
+        detail = f"This field cannot stand here: {beside}."
+        raise invalid([FieldError(pointer=f"/{name}", code=code, detail=detail) for name in found])
 
 
-def _draft(asked: MessageIn, sender: Mailbox) -> Draft:
+def _dsn(asked: MessageIn) -> dict[str, Any] | None:
+    if asked.dsn is None:
+        return None
+    notify = list(dict.fromkeys(asked.dsn.notify or ()))
+    if "never" in notify and len(notify) > 1:
+        raise unprocessable("/dsn/notify", "never_alone", "`never` stands alone (RFC 3461, section 4.1).")
+    return {"notify": notify or None, "return": asked.dsn.return_, "envid": asked.dsn.envid}
+
+
+def _draft(addressed: Addressed, content: Content | None) -> Draft:
+    asked = addressed.asked.shape
     return Draft(
-        sender=sender,
+        sender=addressed.sender,
         to=_mailboxes(asked.to, "/to"),
         cc=_mailboxes(asked.cc, "/cc"),
         bcc=_mailboxes(asked.bcc, "/bcc"),
         reply_to=_mailboxes(asked.reply_to, "/reply_to"),
-        subject=asked.subject,
-        text=asked.text,
-        html=asked.html,
+        subject=asked.subject if content is None else content.subject,
+        text=asked.text if content is None else content.text,
+        html=asked.html if content is None else content.html,
         headers=asked.headers or {},
         attachments=tuple(
             Attachment(
@@ -322,11 +427,15 @@ def _decoded(text: str, pointer: str) -> bytes:
         raise unprocessable(pointer, "not_base64", "This is not base64.") from None
 
 
-def _composed(draft: Draft, *, message_id: str, now: datetime) -> Composed:
+def _composed(draft: Draft, *, message_id: str, now: datetime, template: bool) -> Composed:
     try:
         return compose(draft, message_id=message_id, date=now)
     except BadDraft as exc:
-        raise unprocessable(exc.pointer, exc.code, exc.detail) from None
+        # What a template was rendered to is not in the request; what made it is.
+        rendered = template and exc.pointer in {"/subject", "/text", "/html"}
+        pointer = "/template" if rendered else exc.pointer
+        detail = f"The template's {exc.pointer[1:]}: {exc.detail}" if rendered else exc.detail
+        raise unprocessable(pointer, exc.code, detail) from None
 
 
 def _adopted(raw: bytes, key: Key, *, message_id: str, now: datetime) -> tuple[Composed, tuple[Address, ...]]:

@@ -34,8 +34,60 @@ class AttachmentIn(Shape):
     disposition: Literal["attachment", "inline"] | None = None
 
 
+Moment = Annotated[str, Field(strict=True, max_length=64, json_schema_extra={"format": "date-time"})]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Field(max_length=100)],
+        Annotated[StrictStr, Field(max_length=1000)] | StrictBool | StrictInt | StrictFloat | None,
+    ],
+    Field(max_length=50),
+]
+Tags = Annotated[list[Annotated[str, Field(strict=True, max_length=256)]], Field(max_length=50)]
+Headers = Annotated[dict[str, Line], Field(max_length=100)]
+Variables = Annotated[dict[Annotated[str, Field(max_length=100)], Any], Field(max_length=500)]
+
+
+class TemplateUseIn(Shape):
+    """A template, and what is put into it."""
+
+    id: Annotated[str, Field(strict=True, min_length=1, max_length=200, description="Its id, or its name.")]
+    version: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="The published one unless said."
+    )
+    variables: Variables | None = None
+
+
+class DsnIn(Shape):
+    """Which reports the other side is asked for (RFC 3461); they go to the sender's mailbox."""
+
+    notify: list[Literal["success", "failure", "delay", "never"]] | None = Field(
+        default=None, min_length=1, max_length=3, description="`never` stands alone."
+    )
+    return_: Literal["headers", "full"] | None = Field(default=None, alias="return")
+    envid: (
+        Annotated[str, Field(strict=True, min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")] | None
+    ) = None
+
+
+class MergeItemIn(Shape):
+    """One copy of a message that goes to many, each of them alone."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+    to: AddressList
+    cc: AddressList | None = None
+    bcc: AddressList | None = None
+    subject: Text | None = Field(default=None, max_length=998)
+    headers: Headers | None = None
+    variables: Variables | None = Field(default=None, description="They go before the template's own.")
+    tags: Tags | None = Field(default=None, description="Beside the message's own.")
+    metadata: Metadata | None = Field(default=None, description="Beside the message's own.")
+    scheduled_at: Moment | None = None
+    idempotency_key: Annotated[str, Field(strict=True, pattern=r"^[\x21-\x7e]{1,256}$")] | None = None
+
+
 class MessageIn(Shape):
-    """A message to be sent: either content fields, or `raw`."""
+    """A message to be sent: content fields, or a `template`, or `raw`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -64,27 +116,29 @@ class MessageIn(Shape):
     subject: Text | None = Field(default=None, max_length=998)
     text: Text | None = Field(default=None, description="Derived from the HTML where missing.")
     html: Text | None = None
-    headers: dict[str, Line] | None = Field(
-        default=None, description="Further headers; none that Postroom writes itself.", max_length=100
+    headers: Headers | None = Field(
+        default=None, description="Further headers; none that Postroom writes itself."
     )
     attachments: list[AttachmentIn] | None = Field(default=None, max_length=250)
     raw: Text | None = Field(
         default=None, description="A whole RFC 5322 message in base64, instead of content."
     )
+    template: TemplateUseIn | None = Field(default=None, description="Instead of subject, text and html.")
+    merge: list[MergeItemIn] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="A message of its own for each entry; the answer is a list.",
+    )
     route: Annotated[str, Field(strict=True, max_length=100)] = Field(
         default="auto", description="A route's name, or `auto`."
     )
-    tags: list[Annotated[str, Field(strict=True, max_length=256)]] | None = Field(default=None, max_length=50)
-    metadata: (
-        dict[
-            Annotated[str, Field(max_length=100)],
-            Annotated[StrictStr, Field(max_length=1000)] | StrictBool | StrictInt | StrictFloat | None,
-        ]
-        | None
-    ) = Field(default=None, max_length=50)
-    expires_at: (
-        Annotated[str, Field(strict=True, max_length=64, json_schema_extra={"format": "date-time"})] | None
-    ) = Field(default=None, description="When to give up; 72 hours from now unless said.")
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+    scheduled_at: Moment | None = Field(default=None, description="Not before; at most 30 days ahead.")
+    expires_at: Moment | None = Field(
+        default=None, description="When to give up; 72 hours from now, or from `scheduled_at`, unless said."
+    )
     on_uncertain: Literal["resend", "hold"] = Field(
         default="resend",
         description="When the peer may have the message or not: send the same octets again, or ask a person.",
@@ -93,6 +147,16 @@ class MessageIn(Shape):
     stream: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]{1,50}$")] = Field(
         default="transactional", description="`bulk` never takes client submission."
     )
+    dsn: DsnIn | None = None
+    dry_run: StrictBool = Field(
+        default=False, description="Say what would happen, as `POST /messages/plan` does."
+    )
+
+
+class BatchItemIn(MessageIn):
+    """A message of a batch, which may have an idempotency key of its own."""
+
+    idempotency_key: Annotated[str, Field(strict=True, pattern=r"^[\x21-\x7e]{1,256}$")] | None = None
 
 
 class AddressOut(BaseModel):
@@ -168,7 +232,57 @@ class MessageOut(BaseModel):
     tags: list[str]
     metadata: dict[str, Any]
     test: bool
+    scheduled_at: datetime | None
+    template: dict[str, Any] | None = Field(description="Id and version of what it was rendered from.")
+    dsn: dict[str, Any] | None
     created_at: datetime
+
+
+class MessageListOut(BaseModel):
+    object: Literal["list"]
+    data: list[MessageOut]
+    has_more: bool
+    next: str | None
+
+
+class PlannedMessageOut(MessageOut):
+    """The message as it would be accepted; it has no id."""
+
+    id: None  # type: ignore[assignment]  # there is none yet
+
+
+class PlannedDeliveryOut(BaseModel):
+    route: str
+    lane: str
+    recipients: list[str]
+    external_recipients: int
+    why: str
+
+
+class WhyNotOut(BaseModel):
+    route: str
+    code: str
+    detail: str
+
+
+class PlanOut(BaseModel):
+    """What would happen to a message: its ways, why not the others, and when it would go."""
+
+    object: Literal["plan"]
+    deliveries: list[PlannedDeliveryOut]
+    why_not: list[WhyNotOut]
+    route: str | None
+    lane: str | None
+    expected_at: datetime | None
+    expected_because: list[str]
+    message: PlannedMessageOut
+
+
+class PlanListOut(BaseModel):
+    object: Literal["list"]
+    data: list[PlanOut]
+    has_more: bool
+    next: str | None
 
 
 class AttemptRecipientOut(BaseModel):
@@ -250,6 +364,10 @@ class FieldErrorOut(BaseModel):
     pointer: str
     code: str
     detail: str
+    line: int | None = Field(default=None, description="Of a template's part.")
+    variable: str | None = Field(
+        default=None, description="Of a template, by the name that its author gave it."
+    )
 
 
 class ProblemOut(BaseModel):
@@ -267,6 +385,22 @@ class ProblemOut(BaseModel):
 
 class LivenessOut(BaseModel):
     status: Literal["alive"]
+
+
+class BatchProblemOut(ProblemOut):
+    """Why one message of a permissive batch was not accepted."""
+
+    object: Literal["problem"]
+    index: int = Field(description="Its place in the batch.")
+
+
+class BatchOut(BaseModel):
+    """What became of each message of a batch, in the order of the request."""
+
+    object: Literal["list"]
+    data: list[MessageOut | BatchProblemOut]
+    has_more: bool
+    next: str | None
 
 
 class ReadinessOut(BaseModel):

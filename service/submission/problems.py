@@ -64,9 +64,9 @@ class Problem(Exception):  # the word of RFC 9457
         """Say whether the same request may succeed later."""
         return self.status in {408, 409, 429, 503}
 
-    def response(self, request_id: str) -> JSONResponse:
-        """Write the problem as an answer."""
-        body = {
+    def body(self, request_id: str) -> dict[str, Any]:
+        """Write the problem as JSON."""
+        return {
             "type": "about:blank",
             "title": _TITLES.get(self.status, "The request was refused"),
             "status": self.status,
@@ -77,11 +77,17 @@ class Problem(Exception):  # the word of RFC 9457
             "errors": [error.as_json() for error in self.errors],
             **self.members,
         }
+
+    def response(self, request_id: str) -> JSONResponse:
+        """Write the problem as an answer."""
         headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return JSONResponse(
-            body, status_code=self.status, headers=headers, media_type="application/problem+json"
+            self.body(request_id),
+            status_code=self.status,
+            headers=headers,
+            media_type="application/problem+json",
         )
 
 
@@ -105,6 +111,19 @@ def not_found() -> Problem:
     return Problem(status=404, code="not_found", detail="There is no such resource for this key.")
 
 
+def rate_limit(policies: Sequence[tuple[str, int, int, int, int]]) -> dict[str, str]:
+    """Write RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers).
+
+    Each policy: its name, its quota, what is left of it, its span and the time until it is whole, in seconds.
+    """
+    return {
+        "RateLimit-Policy": ", ".join(f'"{name}";q={quota};w={span}' for name, quota, _, span, _ in policies),
+        "RateLimit": ", ".join(
+            f'"{name}";r={max(left, 0)};t={resets}' for name, _, left, _, resets in policies
+        ),
+    }
+
+
 def ledger_unavailable() -> Problem:
     """Answer while PostgreSQL cannot work: nothing was promised."""
     return Problem(
@@ -113,6 +132,7 @@ def ledger_unavailable() -> Problem:
         detail="The ledger cannot be used at the moment. What cannot be stored is not accepted: "
         "send the request again, with the same Idempotency-Key.",
         retry_after=2,
+        headers=rate_limit([("ledger", 0, 0, 2, 2)]),
     )
 
 

@@ -23,6 +23,7 @@ def moment(at: datetime | None) -> str | None:
 def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]:
     """Show a message that is about to be accepted."""
     where = {delivery.id: delivery for delivery in message.deliveries}
+    start = message.scheduled_at or message.created_at
     recipients = [
         _recipient(
             email=each.email,
@@ -33,17 +34,18 @@ def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]
             route=where[each.delivery_id].route if each.delivery_id else None,
             lane=where[each.delivery_id].lane if each.delivery_id else None,
             attempts=0,
-            reason=None,
-            error=None,
-            next_attempt_at=message.created_at,
+            reason=(each.suppressed or {}).get("code"),
+            error=each.suppressed,
+            next_attempt_at=start if each.suppressed is None else None,
         )
         for each in message.recipients
     ]
     first = recipients[0]
+    waits = any(each["status"] != "suppressed" for each in recipients)
     return {
         "object": "message",
         "id": message.id,
-        "status": "queued",
+        "status": message_status([each["status"] for each in recipients]),
         "message_id": message.message_id,
         "from": {"email": message.from_email, "name": message.from_name},
         "reply_to": list(message.reply_to),
@@ -56,9 +58,9 @@ def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]
         "attempts": 0,
         "expected_at": moment(expectation.at),
         "expected_because": list(expectation.because),
-        "next_attempt_at": moment(message.created_at),
+        "next_attempt_at": moment(start) if waits else None,
         "expires_at": moment(message.expires_at),
-        "last_error": None,
+        "last_error": next((each["last_error"] for each in recipients if each["last_error"]), None),
         "plan": dict(message.plan),
         "on_uncertain": message.on_uncertain,
         "priority": PRIORITIES[message.priority],
@@ -66,6 +68,9 @@ def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]
         "tags": list(message.tags),
         "metadata": dict(message.metadata),
         "test": message.test,
+        "scheduled_at": moment(message.scheduled_at),
+        "template": message.template,
+        "dsn": message.dsn,
         "created_at": moment(message.created_at),
     }
 
@@ -115,6 +120,9 @@ def message(view: MessageView, expectation: Expectation) -> dict[str, Any]:
         "tags": list(view.tags),
         "metadata": dict(view.metadata),
         "test": view.test,
+        "scheduled_at": moment(view.scheduled_at),
+        "template": view.template,
+        "dsn": view.dsn,
         "created_at": moment(view.created_at),
     }
 

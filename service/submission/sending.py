@@ -1,55 +1,70 @@
-"""Send: the body, the first answer where the request was seen before, validate and compose, commit, ring.
+"""Send: `POST /messages`, `POST /messages/batch` and `POST /messages/plan`.
 
-The answer is written before the transaction and stored with it, so a repeated request gets it
-again.
+1. Who is calling, the body, and the first answer where the request was seen before.
+2. The messages that it asks for, each with its place in the body; the desk does the rest.
+3. The answer; with `Prefer: wait=N` after the messages have come to their end, or N seconds (RFC 7240).
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import re
-import time
-from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 
-from service.ledger.accepting import (
-    Busy,
-    IdempotencyKey,
-    KeyReused,
-    NewMessage,
-    Replayed,
-    Reservation,
-    Submission,
-)
+from service.ledger import LedgerUnavailable
+from service.ledger.accepting import IdempotencyKey
+from service.ledger.history import MessageView
 from service.ledger.keys import Key
-from service.routes.choice import Rest
-from service.submission import expectations, models, representation
-from service.submission.door import Budget, Door, problem_answer
-from service.submission.messages import Intake
-from service.submission.problems import Problem
-from service.submission.strict_json import parse_object
+from service.ledger.states import OPEN
+from service.submission import models, representation
+from service.submission.desk import Desk, Repeated, Taken, answer
+from service.submission.door import BODY, Budget, Door, guarded, json_body, refusals
+from service.submission.expectations import Expectations
+from service.submission.messages import Asked, asked_of
+from service.submission.problems import FieldError, Problem, invalid, unprocessable
+from service.submission.query import parameters
+from service.submission.strict_json import parse_list, parse_object
+from service.submission.validation import demand_json, field_errors, names_of, validated
 
-log = structlog.get_logger()
-
-SHAPES = (models.MessageIn,)
+SHAPES = (models.MessageIn, models.BatchItemIn)
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
-#: Bodies up to this size are read on the event loop; larger ones cost more than a thread's switch.
-_SMALL_BODY = 16_384
+#: Seconds that a request may wait for its messages' end.
+LONGEST_WAIT = 60.0
+
+_PAUSES = (0.03, 0.05, 0.1, 0.2, 0.4)  # between two looks, in seconds; the last one stays
+
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$"},
+    "description": "Makes repeated requests one request, for 72 hours.",
+}
+_PREFER_PARAMETER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`wait=N`: answer when the messages have come to their end, or after N seconds (60 at the most).",
+}
 
 
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints that take mail."""
     router = APIRouter(tags=["messages"])
-    sending = _Sending(door)
+    sending = _Sending(door, Desk(door))
+    refused = refusals(
+        *BODY, 409, s403="The caller lacks the scope, or may not send from or to this address."
+    )
     router.add_api_route(
         "/messages",
         sending.send,
@@ -59,44 +74,77 @@ def endpoints(door: Door) -> APIRouter:
         operation_id="send_message",
         responses={
             202: {
-                "model": models.MessageOut,
-                "description": "Committed to the ledger: it will not be lost.",
+                "model": models.MessageOut | models.MessageListOut,
+                "description": "Committed to the ledger: it will not be lost. With `merge` the answer is a list.",
             },
-            **{
-                status: problem_answer(text)
-                for status, text in {
-                    400: "The body is not JSON.",
-                    401: "No valid API key.",
-                    403: "The key lacks the scope, or may not send from this address.",
-                    408: "The body took too long to arrive.",
-                    409: "The first request under this Idempotency-Key is still running.",
-                    413: "The body is too large.",
-                    415: "Neither JSON nor message/rfc822.",
-                    422: "A field is wrong, or no route takes the message.",
-                    503: "The ledger cannot be used, or the queue is full.",
-                }.items()
+            200: {
+                "model": models.PlanOut | models.PlanListOut,
+                "description": "With `dry_run`: what would happen.",
             },
+            **refused,
         },
         openapi_extra=_send_extra(),
+    )
+    router.add_api_route(
+        "/messages/batch",
+        sending.batch,
+        methods=["POST"],
+        status_code=202,
+        summary="Send up to 500 messages",
+        operation_id="send_batch",
+        responses={
+            202: {
+                "model": models.BatchOut,
+                "description": "Committed, all in one transaction, in the order of the request.",
+            },
+            **refused,
+        },
+        openapi_extra={
+            **guarded()["openapi_extra"],
+            "parameters": [
+                _KEY_PARAMETER,
+                _PREFER_PARAMETER,
+                {
+                    "name": "validation",
+                    "in": "query",
+                    "required": False,
+                    "schema": {"type": "string", "enum": ["strict", "permissive"], "default": "strict"},
+                    "description": "`strict`: all or none. `permissive`: the good ones, and a problem in the place of each other one.",
+                },
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 500,
+                            "items": {"$ref": "#/components/schemas/BatchItemIn"},
+                        }
+                    }
+                },
+            },
+        },
+    )
+    router.add_api_route(
+        "/messages/plan",
+        sending.plan,
+        methods=["POST"],
+        summary="See what would happen to a message",
+        operation_id="plan_message",
+        responses={200: {"model": models.PlanOut | models.PlanListOut}, **refusals(*BODY)},
+        **json_body(models.MessageIn),
     )
     return router
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Traffic:
-    good_until: float
-    waiting: int  # deliveries, up to the limit of the queue
-    resting: Mapping[str, Rest]  # by lane
-
-
 class _Sending:
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, desk: Desk) -> None:
         self._door = door
-        self._intake = Intake(book=door.book, limits=door.limits, clock=door.clock)
-        self._expectations = expectations.Expectations(door.ledger, door.lane_limits)
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="compose")
-        self._errands: set[asyncio.Task[None]] = set()
-        self._traffic = _Traffic(good_until=0.0, waiting=0, resting={})
+        self._desk = desk
+        self._expectations = Expectations(door.ledger, door.lane_limits)
+        self._waiters = 0
 
     async def send(self, request: Request) -> Response:
         """Keep the message and send it by the right route at the right pace.
@@ -106,95 +154,183 @@ class _Sending:
         """
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.send", budget)
-        wanted_key = _idempotency_key(request)
+        wanted = _idempotency_key(request)
         kind = _content_type(request)
         body = await self._door.body(request)
-        idempotency = None
-        if wanted_key is not None:
-            fingerprint = hashlib.sha256(f"{kind}?{request.url.query}\n".encode() + body).hexdigest()
-            idempotency = IdempotencyKey(path="/messages", key=wanted_key, sha256=fingerprint)
-            seen = await budget.spend(self._door.ledger.replay(key.application, idempotency))
-            if seen is not None:
-                return _not_the_first(seen)
-        traffic = await self._look(budget)
-        message = await self._composed(request, kind, body, key, traffic.resting)
-        self._room_in_queue(traffic)
-        expectation = await self._expectations.of_new(message, budget)
-        answer = json.dumps(representation.new_message(message, expectation))
-        submission = Submission(
-            messages=[message],
-            reservations=[] if idempotency is None else [Reservation(key=idempotency, answer=answer)],
+        reserved = _reserved("/messages", wanted, request, kind, body)
+        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
+            return _again(seen)
+        shape, asked = self._read(request, kind, body)
+        if shape.dry_run:
+            return await self._planned(shape, asked, key, budget)
+        taken = await self._desk.take(
+            [replace(each, request_key=wanted) for each in asked],
+            key,
+            budget,
+            request=reserved,
+            one=shape.merge is None,
+            request_id=_request_id(request),
+            weight=len(body),
         )
-        budget.extend(len(message.octets) / 5_000_000)
-        outcome = await budget.spend(self._door.ledger.accept(submission))
-        if isinstance(outcome, Replayed | KeyReused | Busy):
-            return _not_the_first(outcome)
-        self._ring({delivery.lane for delivery in message.deliveries})
-        log.info(
-            "message.accepted", message=message.id, application=key.application, size=len(message.octets)
-        )
-        return Response(
-            answer,
-            status_code=202,
-            media_type="application/json",
-            headers={"Location": f"/messages/{message.id}"},
-        )
+        if isinstance(taken, Repeated):
+            return _again(taken)
+        return await self._answer(request, taken, key, one=shape.merge is None)
 
-    async def _composed(
-        self, request: Request, kind: str, body: bytes, key: Key, resting: Mapping[str, Rest]
-    ) -> NewMessage:
-        def work() -> NewMessage:
-            if kind == "message/rfc822":
-                query = request.query_params
-                return self._intake.from_rfc822(
-                    body,
-                    key,
-                    envelope_from=query.get("envelope_from"),
-                    envelope_to=query.getlist("envelope_to"),
-                    resting=resting,
+    async def batch(self, request: Request) -> Response:
+        """Send up to 500 messages at once.
+
+        They are accepted in one transaction. Each may have an `idempotency_key` of its own beside that of
+        the request.
+        """
+        budget = self._door.budget()
+        key = await self._door.caller(request, "messages.send", budget)
+        wanted = _idempotency_key(request)
+        strict = _strict(request)
+        body = await self._door.body(request)
+        demand_json(request)
+        reserved = _reserved("/messages/batch", wanted, request, "application/json", body)
+        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
+            return _again(seen)
+        asked, refused = self._items(body, strict=strict)
+        taken = await self._desk.take(
+            [replace(each, request_key=wanted) for each in asked],
+            key,
+            budget,
+            request=reserved,
+            strict=strict,
+            request_id=_request_id(request),
+            weight=len(body),
+            refused=refused,
+        )
+        if isinstance(taken, Repeated):
+            return _again(taken)
+        if all(isinstance(each, Problem) for each in taken.results):
+            raise _none_good(taken)
+        return await self._answer(request, taken, key, one=False)
+
+    async def plan(self, request: Request) -> Response:
+        """Say which way a message would take and why not another one, and when it would go; nothing is sent."""
+        budget = self._door.budget()
+        key = await self._door.caller(request, "messages.send", budget)
+        parameters(request, ())
+        body = await self._door.body(request)
+        demand_json(request)
+        shape, asked = self._read(request, "application/json", body)
+        return await self._planned(shape, asked, key, budget)
+
+    async def _planned(
+        self, shape: models.MessageIn, asked: Sequence[Asked], key: Key, budget: Budget
+    ) -> Response:
+        plans = await self._desk.plan(asked, key, budget)
+        if shape.merge is None:
+            return JSONResponse(plans[0])
+        return JSONResponse({"object": "list", "data": plans, "has_more": False, "next": None})
+
+    def _read(self, request: Request, kind: str, body: bytes) -> tuple[models.MessageIn, list[Asked]]:
+        if kind == "message/rfc822":
+            given = request.query_params
+            sender, recipients = given.get("envelope_from"), given.getlist("envelope_to")
+            _only(request, {"envelope_from", "envelope_to"})
+            if not sender or not recipients:
+                raise unprocessable(
+                    "", "envelope_missing", "Give envelope_from and envelope_to in the query."
                 )
-            return self._intake.from_json(parse_object(body), key, resting=resting)
+            shape = validated(models.MessageIn, {"from": sender, "to": list(recipients)})
+            return shape, [Asked(shape=shape, raw=body)]
+        parameters(request, ())
+        shape = validated(models.MessageIn, parse_object(body, names=names_of(models.MessageIn)))
+        return shape, asked_of(shape)
 
-        if len(body) <= _SMALL_BODY:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    def _items(self, body: bytes, *, strict: bool) -> tuple[list[Asked], dict[int, Problem]]:
+        """Read the entries of a batch, and what is wrong with those that cannot be read."""
+        names = names_of(models.BatchItemIn)
+        entries = parse_list(body, names=names)
+        if not 1 <= len(entries) <= self._door.limits.batch:
+            detail = f"A batch has 1 to {self._door.limits.batch} messages."
+            raise unprocessable("", "batch_size", detail)
+        asked: list[Asked] = []
+        refused: dict[int, Problem] = {}
+        for index, entry in enumerate(entries):
+            try:
+                asked += asked_of(_entry(entry, index, names), at=(index,))
+            except Problem as problem:
+                refused[index] = problem
+        if refused and strict:
+            errors = [error for problem in refused.values() for error in problem.errors]
+            raise invalid(errors[:100])
+        return asked, refused
 
-    async def _look(self, budget: Budget) -> "_Traffic":
-        """Look at how much waits and which lanes rest; once a second is enough."""
-        if time.monotonic() >= self._traffic.good_until:
-            ledger = self._door.ledger
-            waiting = await budget.spend(ledger.waiting(most=self._door.limits.queue_limit))
-            resting = await budget.spend(ledger.resting())
-            self._traffic = _Traffic(
-                good_until=time.monotonic() + 1.0,
-                waiting=waiting,
-                resting={
-                    lane: Rest(until=rest.until, because=expectations.reason(rest.error))
-                    for lane, rest in resting.items()
-                },
-            )
-        return self._traffic
+    # -- the answer ---------------------------------------------------------------------------
 
-    def _room_in_queue(self, traffic: "_Traffic") -> None:
-        """Close the door while too much waits."""
-        if traffic.waiting >= self._door.limits.queue_limit:
-            raise Problem(
-                status=503,
-                code="queue_full",
-                detail="Too many messages wait to be sent; nothing more is taken until some have gone.",
-                retry_after=30,
-            )
+    async def _answer(self, request: Request, taken: Taken, key: Key, *, one: bool) -> Response:
+        headers = taken.headers()
+        results = list(taken.results)
+        wait = _wait(request)
+        if wait is not None and self._waiters < self._door.limits.waiters:
+            self._waiters += 1
+            try:
+                results = await self._at_their_end(request, results, key, wait)
+            finally:
+                self._waiters -= 1
+            headers["Preference-Applied"] = f"wait={wait:.0f}"
+        if one:
+            shown = results[0]
+            assert not isinstance(shown, Problem), "a single message's problem is raised"
+            headers["Location"] = f"/messages/{shown['id']}"
+            return JSONResponse(shown, status_code=202, headers=headers)
+        return JSONResponse(
+            answer(results, request_id=_request_id(request)), status_code=202, headers=headers
+        )
 
-    def _ring(self, lanes: Collection[str]) -> None:
-        """Ring in the background: a bell that cannot be rung costs the caller nothing."""
+    async def _at_their_end(
+        self, request: Request, results: Sequence[dict[str, Any] | Problem], key: Key, seconds: float
+    ) -> list[dict[str, Any] | Problem]:
+        """Show messages as they are when all have come to their end, or after so many seconds."""
+        ids = [each["id"] for each in results if not isinstance(each, Problem)]
+        loop = asyncio.get_running_loop()
+        deadline, look = loop.time() + seconds, 0
+        shown: dict[str, dict[str, Any]] = {}
+        while True:
+            try:
+                views = await self._door.budget().spend(
+                    self._door.ledger.messages(ids, application=key.application)
+                )
+            except LedgerUnavailable:
+                break  # they are accepted all the same; the answer says what is known
+            left = deadline - loop.time()
+            if left <= 0 or not any(_waits(view) for view in views) or await request.is_disconnected():
+                shown = {view.id: await self._now(view) for view in views}
+                break
+            await asyncio.sleep(min(_PAUSES[min(look, len(_PAUSES) - 1)], max(left, 0.0)))
+            look += 1
+        return [each if isinstance(each, Problem) else shown.get(each["id"], each) for each in results]
 
-        async def errand() -> None:
-            with contextlib.suppress(Exception):
-                await self._door.nudge(lanes)
+    async def _now(self, view: MessageView) -> dict[str, Any]:
+        expectation = await self._expectations.of_message(view, self._door.budget())
+        return representation.message(view, expectation)
 
-        task = asyncio.create_task(errand())
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+
+def _waits(view: MessageView) -> bool:
+    return any(recipient.status in OPEN for recipient in view.recipients)
+
+
+def _entry(entry: object, index: int, names: frozenset[str]) -> models.BatchItemIn:
+    """Read one entry of a batch; raises Problem with its place."""
+
+    def refuse(name: str, code: str, detail: str) -> Problem:
+        return invalid([FieldError(pointer=f"/{index}{name}", code=code, detail=detail)])
+
+    if not isinstance(entry, dict):
+        raise refuse("", "dict_type", "This has to be an object.")
+    try:
+        shape = models.BatchItemIn.model_validate(entry, by_alias=True, by_name=False)
+    except ValidationError as exc:
+        raise invalid(field_errors(exc, names=names, at=(index,))) from None
+    if shape.merge is not None:
+        raise refuse("/merge", "not_in_a_batch", "A batch has its messages one by one; use POST /messages.")
+    if shape.dry_run:
+        raise refuse("/dry_run", "not_in_a_batch", "A batch has no dry run; use POST /messages/plan.")
+    return shape
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -207,6 +343,13 @@ def _idempotency_key(request: Request) -> str | None:
     return given[0]
 
 
+def _reserved(path: str, key: str | None, request: Request, kind: str, body: bytes) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    fingerprint = hashlib.sha256(f"{kind}?{request.url.query}\n".encode() + body).hexdigest()
+    return IdempotencyKey(path=path, key=key, sha256=fingerprint)
+
+
 def _content_type(request: Request) -> str:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind not in {"application/json", "message/rfc822"}:
@@ -215,39 +358,54 @@ def _content_type(request: Request) -> str:
     return kind
 
 
-def _not_the_first(outcome: Replayed | KeyReused | Busy) -> Response:
-    """Answer a request whose idempotency key was seen before."""
-    if isinstance(outcome, Replayed):
-        location = f"/messages/{json.loads(outcome.answer)['id']}"
-        return Response(
-            outcome.answer,
-            status_code=202,
-            media_type="application/json",
-            headers={"Location": location, "Idempotent-Replayed": "true"},
-        )
-    if isinstance(outcome, KeyReused):
-        detail = "This Idempotency-Key was used with another request; a new request needs a new key."
-        raise Problem(status=422, code="idempotency_key_reused", detail=detail)
-    raise Problem(
-        status=409,
-        code="request_in_progress",
-        detail="The first request under this Idempotency-Key is still running.",
-        retry_after=1,
-    )
+def _only(request: Request, names: Collection[str]) -> None:
+    if any(name not in names for name in request.query_params):
+        detail = "There is a parameter here that this endpoint does not know."
+        raise unprocessable("", "unknown_parameter", detail)
+
+
+def _strict(request: Request) -> bool:
+    chosen = parameters(request, {"validation"}).get("validation", "strict")
+    if chosen not in {"strict", "permissive"}:
+        detail = "validation is strict or permissive."
+        raise invalid([FieldError(pointer="?validation", code="literal_error", detail=detail)])
+    return chosen == "strict"
+
+
+def _wait(request: Request) -> float | None:
+    """Read `Prefer: wait=N`; a preference that cannot be read is none (RFC 7240, section 2)."""
+    found = _WAIT.search(", ".join(request.headers.getlist("prefer")))
+    return None if found is None else min(float(found[1]), LONGEST_WAIT)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+def _again(seen: Repeated) -> Response:
+    """Give the first answer again."""
+    headers = {"Idempotent-Replayed": "true"}
+    first = json.loads(seen.answer)
+    if first["object"] == "message":
+        headers["Location"] = f"/messages/{first['id']}"
+    return Response(seen.answer, status_code=202, media_type="application/json", headers=headers)
+
+
+def _none_good(taken: Taken) -> Problem:
+    """Refuse a permissive batch of which nothing could be accepted."""
+    problems = [each for each in taken.results if isinstance(each, Problem)]
+    if len({problem.status for problem in problems}) == 1 and problems[0].status != 422:
+        return problems[0]
+    return invalid([error for problem in problems for error in problem.errors][:100])
 
 
 def _send_extra() -> dict[str, Any]:
     """The parts of the document that the framework cannot know: the body is read by hand."""
     return {
-        "security": [{"key": []}],
+        **guarded()["openapi_extra"],
         "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 256},
-                "description": "Makes repeated requests one message, for 72 hours.",
-            },
+            _KEY_PARAMETER,
+            _PREFER_PARAMETER,
             {
                 "name": "envelope_from",
                 "in": "query",

@@ -17,18 +17,11 @@ DEPTH = 32
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-#: The names that our contract defines inside a request; a pointer never goes further.
-NAMES = frozenset({
-    "from", "to", "cc", "bcc", "reply_to", "subject", "text", "html", "headers", "attachments", "raw", "route",
-    "tags", "metadata", "expires_at", "on_uncertain", "priority", "stream", "template", "merge", "scheduled_at",
-    "dry_run", "email", "name", "filename", "content", "content_type", "content_id", "disposition",
-})  # fmt: skip
-
 #: Names whose own members the caller chooses.
-_CHOSEN_BELOW = frozenset({"headers", "metadata"})
+_CHOSEN_BELOW = frozenset({"headers", "metadata", "variables"})
 
 
-def pointer_to(path: Sequence[object], names: Collection[str] = NAMES) -> str:
+def pointer_to(path: Sequence[object], names: Collection[str]) -> str:
     """Write a path as JSON pointer, up to the last name that the contract defines."""
     kept: list[str] = []
     for step in path:
@@ -43,8 +36,24 @@ def pointer_to(path: Sequence[object], names: Collection[str] = NAMES) -> str:
     return "".join(f"/{step}" for step in kept)
 
 
-def parse_object(octets: bytes, *, names: Collection[str] = NAMES) -> dict[str, Any]:
+def parse_object(octets: bytes, *, names: Collection[str]) -> dict[str, Any]:
     """Read one JSON object; raises Problem with what is wrong and where. `names` are those a pointer may name."""
+    value = parse(octets, names=names)
+    if not isinstance(value, dict):
+        raise _broken("not_an_object", "The body has to be one JSON object.")
+    return value
+
+
+def parse_list(octets: bytes, *, names: Collection[str]) -> list[Any]:
+    """Read one JSON array; raises Problem."""
+    value = parse(octets, names=names)
+    if not isinstance(value, list):
+        raise _broken("not_an_array", "The body has to be one JSON array.")
+    return value
+
+
+def parse(octets: bytes, *, names: Collection[str]) -> Any:
+    """Read JSON; raises Problem with what is wrong and where."""
     try:
         text = octets.decode("utf-8")
     except UnicodeDecodeError:
@@ -62,8 +71,6 @@ def parse_object(octets: bytes, *, names: Collection[str] = NAMES) -> dict[str, 
     except json.JSONDecodeError as exc:
         detail = f"The body is not JSON: line {exc.lineno}, column {exc.colno}."
         raise _broken("not_json", detail) from None
-    if not isinstance(value, dict):
-        raise _broken("not_an_object", "The body has to be one JSON object.")
     _check(value, names)
     return value
 
@@ -98,7 +105,7 @@ def _number(digits: str) -> float:
     return value
 
 
-def _check(root: dict[str, Any], names: Collection[str]) -> None:
+def _check(root: Any, names: Collection[str]) -> None:
     """Find what cannot be stored: lone surrogates and NUL, in names and values; and the depth."""
     waiting: list[tuple[tuple[object, ...], Any]] = [((), root)]
     while waiting:

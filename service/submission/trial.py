@@ -22,8 +22,10 @@ from service.routes.preflight.check import sender_of
 from service.routes.preflight.steps import Status, Step, fail, ok
 from service.routes.route import Route
 from service.submission.door import Clock, Nudge
-from service.submission.messages import Intake
+from service.submission.messages import Asked, Intake
+from service.submission.models import MessageIn
 from service.submission.problems import Problem
+from service.submission.validation import validated
 
 log = structlog.get_logger()
 
@@ -75,9 +77,9 @@ class Trials:
             detail = "No sender is known for this route."
             remedy = "Say one (--from, or `from` in the request), or set organization.accepted_domains."
             return Trial(step=fail("test_message", detail, remedy), message_id=None)
-        message = self._intake.from_json(
-            self._letter(route, to, chosen), replace(key, application=APPLICATION)
-        )
+        ours = replace(key, application=APPLICATION)
+        asked = Asked(shape=validated(MessageIn, self._letter(route, to, chosen)))
+        message = self._intake.compose(self._intake.address(asked, ours), ours)
         await self._ledger.accept(Submission(messages=[message]))
         log.info("message.accepted", message=message.id, application=APPLICATION, size=len(message.octets))
         await self._nudge({delivery.lane for delivery in message.deliveries})
