@@ -272,18 +272,38 @@ def _suppressions() -> None:
         _id(),
         sa.Column("application", sa.Text(), server_default="", nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("domain", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         _id("rule_id", nullable=True),
         _id("message_id", nullable=True),
         sa.Column("created_by", sa.Text(), nullable=False),
         _time("created_at", nullable=False, now=True),
+        _time("updated_at", nullable=False, now=True),
         _time("expires_at"),
+        _time("sweep_at", now=True),
         sa.CheckConstraint("source IN ('manual', 'rule')", name=op.f("ck_suppressions_source")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
         sa.UniqueConstraint("application", "address", name=op.f("uq_suppressions_application_address")),
     )
     op.create_index(op.f("ix_suppressions_address"), "suppressions", ["address"], unique=False)
+    op.create_index(
+        op.f("ix_suppressions_application_id"), "suppressions", ["application", "id"], unique=False
+    )
+    op.create_index(
+        op.f("ix_suppressions_application_source_id"),
+        "suppressions",
+        ["application", "source", "id"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_suppressions_domain_id"), "suppressions", ["domain", "id"], unique=False)
+    op.create_index(
+        "ix_suppressions_sweep",
+        "suppressions",
+        ["sweep_at"],
+        unique=False,
+        postgresql_where=sa.text("sweep_at IS NOT NULL"),
+    )
     op.create_table(
         "suppression_rules",
         _id(),
@@ -316,6 +336,7 @@ def _webhooks() -> None:
         _time("disabled_at"),
         _time("failing_since"),
         sa.Column("last_error", sa.Text(), nullable=True),
+        _time("deleted_at"),
         _time("created_at", nullable=False, now=True),
         _time("updated_at", nullable=False, now=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
@@ -338,6 +359,14 @@ def _webhooks() -> None:
         sa.CheckConstraint(
             "status IN ('pending', 'delivered', 'failed')", name=op.f("ck_webhook_deliveries_status")
         ),
+        sa.CheckConstraint(
+            "(status = 'pending') = (due_at IS NOT NULL)",
+            name=op.f("ck_webhook_deliveries_due_while_pending"),
+        ),
+        sa.CheckConstraint(
+            "(status = 'pending') = (ended_at IS NULL)",
+            name=op.f("ck_webhook_deliveries_ended_if_not_pending"),
+        ),
         sa.ForeignKeyConstraint(
             ["webhook_id"], ["webhooks.id"], name=op.f("fk_webhook_deliveries_webhook_id"), ondelete="CASCADE"
         ),
@@ -349,9 +378,23 @@ def _webhooks() -> None:
     op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["due_at"],
+        ["webhook_id", "due_at"],
         unique=False,
         postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_webhook_deliveries_event",
+        "webhook_deliveries",
+        ["webhook_id", "event_id"],
+        unique=True,
+        postgresql_where=sa.text("event_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_webhook_deliveries_ended",
+        "webhook_deliveries",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
 
 

@@ -457,16 +457,23 @@ suppressions = Table(
     _id(primary_key=True),
     Column("application", Text, nullable=False, server_default=""),  # '' is every application
     Column("address", Text, nullable=False),  # in its comparison form, or "@domain"
+    Column("domain", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("source", Text, nullable=False),  # manual, rule
     _id("rule_id"),
     _id("message_id"),  # what made a rule speak
     Column("created_by", Text, nullable=False),
     _time("created_at", nullable=False, server_default=_NOW),
+    _time("updated_at", nullable=False, server_default=_NOW),
     _time("expires_at"),
+    _time("sweep_at", server_default=_NOW),  # when to look again for what waits for it; null: nothing can
     CheckConstraint("source IN ('manual', 'rule')", "source"),
     UniqueConstraint("application", "address"),
     Index(None, "address"),
+    Index(None, "application", "id"),
+    Index(None, "application", "source", "id"),
+    Index(None, "domain", "id"),
+    Index("ix_suppressions_sweep", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
 )
 
 suppression_rules = Table(
@@ -498,6 +505,7 @@ webhooks = Table(
     _time("disabled_at"),
     _time("failing_since"),
     Column("last_error", Text),
+    _time("deleted_at"),  # hidden from then on; the sweep removes it with its deliveries, piece by piece
     _time("created_at", nullable=False, server_default=_NOW),
     _time("updated_at", nullable=False, server_default=_NOW),
     Index(None, "application"),
@@ -514,13 +522,23 @@ webhook_deliveries = Table(
     Column("status", Text, nullable=False),  # pending, delivered, failed
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("tries", JSONB, nullable=False, server_default="[]"),  # [{at, status, error, seconds}]
-    _time("due_at"),
+    _time("due_at"),  # in hand: the end of the lease, so that it is due again by itself
     _time("lease_until"),
     _time("created_at", nullable=False, server_default=_NOW),
     _time("ended_at"),
     CheckConstraint("status IN ('pending', 'delivered', 'failed')", "status"),
+    CheckConstraint("(status = 'pending') = (due_at IS NOT NULL)", "due_while_pending"),
+    CheckConstraint("(status = 'pending') = (ended_at IS NULL)", "ended_if_not_pending"),
     Index(None, "webhook_id", "id"),
-    Index("ix_webhook_deliveries_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "uq_webhook_deliveries_event",
+        "webhook_id",
+        "event_id",
+        unique=True,
+        postgresql_where=text("event_id IS NOT NULL"),
+    ),
+    Index("ix_webhook_deliveries_due", "webhook_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 
 audit = Table(

@@ -211,6 +211,35 @@ OURS: tuple[Diagnosis, ...] = (
         faults=frozenset({"expired"}),
     ),
     Diagnosis(
+        id="postroom.suppressed_manual",
+        title="{recipient} gets no mail: it is suppressed",
+        explanation="Somebody put the address or its domain on the list of those that get no mail; nothing was sent.",
+        who="application",
+        remedy=(
+            "Nobody has to act where this is meant.",
+            "If mail is wanted again: `DELETE /suppressions/{suppression}`, then send a new message.",
+            "What is suppressed for every application is lifted with an operator's key.",
+        ),
+        kind=Class.PR,
+        source="docs/suppressions.md",
+        faults=frozenset({"suppressed_manual"}),
+    ),
+    Diagnosis(
+        id="postroom.suppressed_rule",
+        title="{recipient} gets no mail: a rule suppressed it",
+        explanation="Earlier mail to the address failed in a way that one of the rules of suppression names; "
+        "nothing was sent.",
+        who="application",
+        remedy=(
+            "Correct the address where it was wrong: `GET /suppressions/{suppression}` names the message that failed.",
+            "If the address works again: `DELETE /suppressions/{suppression}`, then send a new message.",
+            "What is suppressed for every application is lifted with an operator's key.",
+        ),
+        kind=Class.PR,
+        source="docs/suppressions.md",
+        faults=frozenset({"suppressed_rule"}),
+    ),
+    Diagnosis(
         id="postroom.aborted",
         title="Postroom was stopped before the message was sent",
         explanation="A planned restart; nothing was sent, and it counts as no try.",
