@@ -1,15 +1,25 @@
-"""Render templates in processes of their own, with limits of time and memory.
+"""Render templates, as the endpoints ask for it: jobs go in, content or a reason comes out.
 
-The interface; the presses behind it follow.
+The work is done by the presses (`presses`, `render_child`), outside this process. A call may hold many jobs:
+a source that they share is compiled once, and each is rendered with its own variables. One job has half a
+second, each further one two milliseconds, up to `_MOST_SECONDS`; when the time is over, jobs that were done
+are kept and the others are refused, each with `template_limit_exceeded`.
+
+What is said about a template names its part, its line and its own name of a variable, and never a value.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.submission.problems import FieldError
+from service.submission.presses import Busy, Presses, Printed
+from service.submission.problems import FieldError, Problem
 
 Part = Literal["subject", "text", "html"]
+
+VARIABLES_OCTETS = 5_000_000  # of all variables of one call, as JSON in ASCII
+_FIRST_SECONDS, _FURTHER_SECONDS, _MOST_SECONDS = 0.5, 0.002, 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +52,7 @@ class Rendered:
 class BadTemplate:
     """Why a template cannot be rendered; nothing in it comes out of the variables."""
 
-    code: str  # template_syntax, template_forbidden, template_variable_missing, template_failed, template_limit_exceeded
+    code: str  # template_syntax, _forbidden, _variable_missing, _failed, _not_text, _limit_exceeded …
     detail: str
     part: Part | None
     line: int | None
@@ -66,17 +76,93 @@ class Examined:
 class Renderer:
     """Renders for everybody in this process; no press runs before the first template is used."""
 
+    def __init__(self) -> None:
+        self._presses = Presses()
+
     async def render(self, wanted: Sequence[RenderJob], *, application: str) -> list[Rendered | BadTemplate]:
         """Render each job, in the same order; one that is bad does not stop the others.
 
         The answer is there within a second. Raises a 503 problem `rendering_busy` where every press is
         taken for too long, so nothing was found out about the template.
         """
-        raise NotImplementedError
+        if not wanted:
+            return []
+        sources = list(dict.fromkeys(job.source for job in wanted))
+        numbers = {source: number for number, source in enumerate(sources)}
+        jobs = [[numbers[job.source], dict(job.variables)] for job in wanted]
+        written = json.dumps(jobs)
+        if len(written) > VARIABLES_OCTETS:
+            return [_TOO_MANY_VARIABLES] * len(wanted)
+        seconds = min(_FIRST_SECONDS + _FURTHER_SECONDS * (len(wanted) - 1), _MOST_SECONDS)
+        printed = await self._print(sources, written, seconds=seconds, application=application)
+        done = list(_read(printed.results))
+        return done + [_undone(printed, seconds)] * (len(wanted) - len(done))
 
     async def examine(self, source: Source, *, application: str) -> Examined:
         """Compile a source and run nothing of it; raises a 503 problem `rendering_busy`."""
-        raise NotImplementedError
+        printed = await self._print([source], "[]", seconds=_FIRST_SECONDS, application=application)
+        if not printed.results.endswith(b"\n"):
+            return Examined(variables=(), faults=(_undone(printed, _FIRST_SECONDS),))
+        found = json.loads(printed.results)
+        return Examined(
+            variables=tuple(found["variables"]),
+            faults=tuple(BadTemplate(**fault) for fault in found["faults"]),
+        )
 
     async def close(self) -> None:
         """End every press."""
+        await self._presses.close()
+
+    async def _print(
+        self, sources: Sequence[Source], jobs: str, *, seconds: float, application: str
+    ) -> Printed:
+        named = json.dumps(
+            [{"subject": each.subject, "text": each.text, "html": each.html} for each in sources]
+        )
+        request = f'{{"sources": {named}, "jobs": {jobs}}}'.encode()
+        try:
+            return await self._presses.print(request, seconds=seconds, application=application)
+        except Busy:
+            raise Problem(
+                status=503,
+                code="rendering_busy",
+                detail="Too many templates are being rendered at the moment. Nothing was accepted: "
+                "send the request again, with the same Idempotency-Key.",
+                retry_after=1,
+            ) from None
+
+
+_TOO_MANY_VARIABLES = BadTemplate(
+    code="template_limit_exceeded",
+    detail=f"All variables of one request may have {VARIABLES_OCTETS:,} octets, written as JSON.",
+    part=None,
+    line=None,
+    variable=None,
+)
+
+
+def _undone(printed: Printed, seconds: float) -> BadTemplate:
+    """Say why a job has no result: its copy was ended before it came to it, or while it was at it."""
+    detail = (
+        f"The rendering took longer than the {seconds:.1f} seconds that it may."
+        if printed.out_of_time
+        else "The rendering broke its process: it needs more memory than it may, or is nested too deep."
+    )
+    return BadTemplate(code="template_limit_exceeded", detail=detail, part=None, line=None, variable=None)
+
+
+def _read(results: bytes) -> Iterator[Rendered | BadTemplate]:
+    """Read the results that are complete; the last one may have been cut off."""
+    at = 0
+    while (end := results.find(b"\n", at)) >= 0:
+        head, at = json.loads(results[at:end]), end + 1
+        if "bad" in head:
+            yield BadTemplate(**head["bad"])
+            continue
+        parts: dict[str, str | None] = {}
+        for name, size in head.items():
+            if size is not None and at + size > len(results):
+                return
+            parts[name] = None if size is None else results[at : at + size].decode()
+            at += size or 0
+        yield Rendered(subject=parts["subject"] or "", text=parts["text"], html=parts["html"])
