@@ -204,9 +204,12 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     if ours:
         rows = json.dumps([row for closing in ours for row in _recipient_rows(closing)])
         await db.execute(_MOVE, {"rows": rows, "status": Status.SENDING})
-        if halved := [{"delivery_id": c.delivery_id, "new_id": new_id("dlv")} for c in ours if c.split]:
+        halved = [{"delivery_id": c.delivery_id, "new_id": new_id("dlv")} for c in ours if c.split]
+        if halved:
             await db.execute(_SPLIT, {"rows": json.dumps(halved)})
-        await settle_deliveries(db, [c.delivery_id for c in ours], [c.attempt_id for c in ours])
+        # The halves too: of what was split, some may be held.
+        halves = [row["new_id"] for row in halved]
+        await settle_deliveries(db, [*(c.delivery_id for c in ours), *halves], [c.attempt_id for c in ours])
         await _note_answers(db, ours)
     for closing in closings:
         if closing.attempt_id not in judged:
