@@ -36,13 +36,14 @@ run: .venv/runnable ## start the whole service on this machine and send a first 
 test: install check ## every check and every test
 	$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
-check: install ## format, lint, types, imports, migrations, OpenAPI
+check: install ## format, lint, types, imports, migrations, OpenAPI and what it breaks
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 	$(PY) -m tests.schema_check
 	$(PY) -m service openapi | diff -u openapi/openapi.json - || { echo "openapi/openapi.json is not in step: make openapi" >&2; exit 1; }
+	$(PY) -m tests.contract
 
 format: install ## format the code and mend what the linter can mend
 	$(PY) -m ruff format .
@@ -55,9 +56,11 @@ chaos: install ## the fault campaign: kills, pauses and losses under load
 	@test -f tests/chaos.py || { echo "there is no fault campaign yet" >&2; exit 1; }
 	$(PY) -m tests.chaos $(ARGS)
 
-openapi: install ## write openapi/openapi.json anew
+openapi: install ## write openapi/openapi.json and docs/errors.md anew
 	$(PY) -m service openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+	$(PY) -m service.submission.codes > docs/errors.md.new
+	mv docs/errors.md.new docs/errors.md
 
 # Runtime first; the others hold the same versions because they are bound to it, and bring what an editable
 # installation of Postroom itself is built with.

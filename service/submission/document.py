@@ -208,8 +208,8 @@ def _problem(code: Code) -> Any:
 # -- the document without a service -----------------------------------------------------------
 
 
-def build() -> Json:
-    """Build the document; needs no database, because nothing is connected."""
+def unconnected() -> FastAPI:
+    """Make the application without what stands behind it: enough for its document and its page."""
     from datetime import UTC, datetime, timedelta
 
     from service.ledger import Ledger
@@ -230,7 +230,7 @@ def build() -> Json:
     async def no_check(route: object, asked: object) -> None:
         del route, asked
 
-    app = create_app(
+    return create_app(
         ledger=Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1),
         book=RouteBook((), order=()),
         lane_limits={},
@@ -243,12 +243,11 @@ def build() -> Json:
         health=_Nothing(),
         check=no_check,
     )
-    return app.openapi()
 
 
 def main() -> None:
     """Print the document."""
-    print(json.dumps(build(), indent=2, ensure_ascii=False, sort_keys=True))
+    print(json.dumps(unconnected().openapi(), indent=2, ensure_ascii=False, sort_keys=True))
 
 
 if __name__ == "__main__":

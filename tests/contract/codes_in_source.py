@@ -6,10 +6,13 @@ own kinds) is not seen here; the tests over the served document find it.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOMS = ("service/submission", "service/mail")
+
+_CODE = re.compile(r"[a-z][a-z0-9_]+")
 
 #: Not problems: a reason in a recommendation.
 _OTHERS = {"SaidOut", "FailedOut"}
@@ -79,5 +82,5 @@ def _literals(tree: ast.Module, places: dict[str, int | None]) -> Iterator[tuple
             given.append(node.args[place])
         for value in given:
             for leaf in ast.walk(value):
-                if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str) and leaf.value:
-                    yield leaf.value, node.lineno
+                if isinstance(leaf, ast.Constant) and _CODE.fullmatch(str(leaf.value)):
+                    yield str(leaf.value), node.lineno
