@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.audit import Actor
@@ -24,9 +23,12 @@ from service.routes.choice import RouteBook
 from service.routes.preflight.conduct import Asked, Conducted
 from service.routes.route import Route
 from service.submission import models
+from service.submission.bodies import Bodies
 from service.submission.callers import Callers, demand_scope, sees
+from service.submission.entra import AccessTokens, EntraApi
 from service.submission.limits import SubmissionLimits
-from service.submission.problems import Problem, not_found
+from service.submission.peers import Ip, client_of
+from service.submission.problems import not_found
 from service.submission.rendering import Renderer
 
 Nudge = Callable[[Collection[str]], Awaitable[None]]
@@ -130,7 +132,9 @@ class Door:
         health: Health,
         check: Checks,
         renderer: Renderer,
+        entra: EntraApi | None = None,
     ) -> None:
+        """`entra` says which access tokens are taken besides keys; None: none."""
         self.ledger = ledger
         self.book = book
         self.lane_limits = lane_limits
@@ -141,15 +145,21 @@ class Door:
         self.health = health
         self.check = check
         self.renderer = renderer
-        self._callers = Callers(ledger.find_key, clock)
+        self.callers = Callers(ledger, clock, tokens=AccessTokens(entra) if entra else None)
+        self.bodies = Bodies(
+            each=limits.body_octets, together=limits.bodies_octets, seconds=limits.body_seconds
+        )
 
     def budget(self) -> "Budget":
         """Start a request's patience with the ledger."""
         return Budget(self.limits.ledger_seconds)
 
     async def callers_key(self, request: Request, budget: "Budget") -> Key:
-        """Say who is calling; raises a 401 problem."""
-        return await budget.spend(self._callers.caller(request.headers.get("authorization")))
+        """Say who is calling; raises 401, 403, 429 and 503 problems."""
+        headers = request.headers.getlist("authorization")
+        key = await budget.spend(self.callers.caller(headers, self._client(request)))
+        request.scope.setdefault("state", {})["application"] = key.application
+        return key
 
     async def caller(self, request: Request, scope: str, budget: "Budget") -> Key:
         """Say who is calling, and demand a scope; raises a 401 or 403 problem."""
@@ -162,9 +172,12 @@ class Door:
         return Actor(
             application=key.application,
             id=key.id,
-            address=request.client.host if request.client else None,
+            address=str(client) if (client := self._client(request)) else None,
             request_id=request.scope.get("state", {}).get("request_id"),
         )
+
+    def _client(self, request: Request) -> Ip | None:
+        return client_of(request, trusted=self.limits.trusted_proxies)
 
     async def message(self, message_id: str, key: Key, budget: "Budget") -> Any:
         """Return the application's own message; raises a 404 problem."""
@@ -176,36 +189,16 @@ class Door:
         return found
 
     async def body(self, request: Request) -> bytes:
-        """Read the body, within its limits of size and time."""
-        most = self.limits.body_octets
-        too_large = Problem(
-            status=413,
-            code="request_too_large",
-            detail=f"A request may have {most:,} octets.",
-            headers={"Connection": "close"},
-        )
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > most:
-            raise too_large
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > most:
-                        raise too_large
-        except TimeoutError:
-            raise Problem(
-                status=408,
-                code="request_timeout",
-                detail=f"The body did not arrive within {self.limits.body_seconds:.0f} seconds.",
-                headers={"Connection": "close"},
-            ) from None
-        except ClientDisconnect:
-            raise Problem(
-                status=400, code="disconnected", detail="The request ended in the middle."
-            ) from None
-        return bytes(body)
+        """Read the body, within its limits of size and time; raises 400, 408, 413 and 503 problems."""
+        return await self.bodies.read(request)
+
+    def begin(self) -> None:
+        """Start what goes on in the background; needs a running event loop."""
+        self.callers.prefetch()
+
+    async def aclose(self) -> None:
+        """End what goes on in the background."""
+        await self.callers.aclose()
 
 
 class Budget:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from service.submission.peers import Network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionLimits:
@@ -16,3 +18,5 @@ class SubmissionLimits:
     recipients: int = 1000  # of one message, over to, cc and bcc (Exchange Online's own maximum)
     batch: int = 500  # messages of one batch
     waiters: int = 200  # requests that wait for their message's end (`Prefer: wait`) at a time
+    bodies_octets: int = 256 * 1024 * 1024  # of all requests' bodies in hand together
+    trusted_proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For says who the client is
