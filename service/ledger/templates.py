@@ -88,9 +88,9 @@ _COLUMNS = """
 
 _SEEN = "t.id = :id AND (CAST(:application AS text) IS NULL OR t.application = :application)"
 
-_ONE = text(f"SELECT {_COLUMNS} FROM templates t WHERE {_SEEN}")
+_ONE = text(f"SELECT {_COLUMNS} FROM templates t WHERE {_SEEN}")  # noqa: S608
 
-_LOCK = text(f"SELECT t.id FROM templates t WHERE {_SEEN} FOR UPDATE")
+_LOCK = text(f"SELECT t.id FROM templates t WHERE {_SEEN} FOR UPDATE")  # noqa: S608
 
 _INSERT = text("""
     INSERT INTO templates (id, application, name, description) VALUES (:id, :application, :name, :description)
@@ -202,14 +202,8 @@ async def update(
     if not await _locked(db, template_id, application):
         return Refusal.NO_TEMPLATE
     await db.execute(_UPDATE, {"id": template_id, "name": name, "description": description})
-    changed = {"name": name, "description": description}
-    await audit.write(
-        db,
-        actor,
-        action="template.update",
-        target=template_id,
-        details={key: value for key, value in changed.items() if value is not None},
-    )
+    details = ({} if name is None else {"name": name}) | {"description": description is not None}
+    await audit.write(db, actor, action="template.update", target=template_id, details=details)
     return await one(db, template_id, application=None) or Refusal.NO_TEMPLATE
 
 

@@ -8,8 +8,8 @@ should fail. No template ever meets what another one left behind.
 
 The press ends when its standard input ends, thus with the API, however that ends; a copy ends with its time.
 
-    request   seconds (double), octets (uint32), JSON {"sources": [{subject, text, html}], "jobs": [[source,
-              variables], …]}; without jobs the sources are compiled and examined
+    request   seconds (double), octets (uint32), JSON {"sources": [{part: source}], "jobs": [[source,
+              variables], …]}; without jobs the first source is compiled and examined, part by part
     answer    how the copy ended (int32: 0, its exit code, or minus the signal), octets (uint32), results
 
 A result is a line of JSON and the octets it announces. A copy that is ended early leaves the results it had.
@@ -290,8 +290,8 @@ def results(request: bytes) -> Iterator[bytes]:
     """Carry out one request, result by result."""
     asked = json.loads(request)
     if not asked["jobs"]:
-        for source in asked["sources"]:
-            yield _line_of(_examined(source))
+        for name, written in asked["sources"][0].items():
+            yield _line_of(_examined(name, written))
         return
     compiled = [_compiled(source) for source in asked["sources"]]
     written = 0
@@ -305,22 +305,17 @@ def _line_of(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def _examined(source: Mapping[str, str | None]) -> dict[str, Any]:
-    """Compile every part: which variables they use, and every part that is broken."""
-    variables: set[str] = set()
-    faults = []
-    for name in PARTS:
-        if (written := source[name]) is not None:
-            try:
-                variables |= _Part(name, written).variables
-            except Bad as bad:
-                faults.append(bad.said)
-    return {"variables": sorted(variables), "faults": faults}
-
-
-def _compiled(source: Mapping[str, str | None]) -> list[_Part] | Bad:
+def _examined(name: str, source: str) -> dict[str, Any]:
+    """Compile one part: the variables that it uses, or what is wrong with it."""
     try:
-        return [_Part(name, written) for name in PARTS if (written := source[name]) is not None]
+        return {"variables": sorted(_Part(name, source).variables), "fault": None}
+    except Bad as bad:
+        return {"variables": [], "fault": bad.said}
+
+
+def _compiled(source: Mapping[str, str]) -> list[_Part] | Bad:
+    try:
+        return [_Part(name, written) for name, written in source.items()]
     except Bad as bad:
         return bad
 

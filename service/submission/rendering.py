@@ -10,7 +10,8 @@ What is said about a template names its part, its line and its own name of a var
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 from service.submission.presses import Busy, Presses, Printed
@@ -29,6 +30,11 @@ class Source:
     subject: str
     text: str | None
     html: str | None
+
+    def parts(self) -> dict[Part, str]:
+        """Name the parts that there are, in the order in which they are rendered."""
+        parts: dict[Part, str | None] = {"subject": self.subject, "text": self.text, "html": self.html}
+        return {part: written for part, written in parts.items() if written is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +107,19 @@ class Renderer:
     async def examine(self, source: Source, *, application: str) -> Examined:
         """Compile a source and run nothing of it; raises a 503 problem `rendering_busy`."""
         printed = await self._print([source], "[]", seconds=_FIRST_SECONDS, application=application)
-        if not printed.results.endswith(b"\n"):
-            return Examined(variables=(), faults=(_undone(printed, _FIRST_SECONDS),))
-        found = json.loads(printed.results)
-        return Examined(
-            variables=tuple(found["variables"]),
-            faults=tuple(BadTemplate(**fault) for fault in found["faults"]),
-        )
+        variables: set[str] = set()
+        faults: list[BadTemplate] = []
+        seen = [
+            json.loads(line) for line in printed.results.splitlines(keepends=True) if line.endswith(b"\n")
+        ]
+        for part, found in zip_longest(source.parts(), seen):
+            if found is None:  # the copy came to its end over this part
+                faults.append(replace(_undone(printed, _FIRST_SECONDS), part=part))
+                break
+            variables.update(found["variables"])
+            if found["fault"] is not None:
+                faults.append(BadTemplate(**found["fault"]))
+        return Examined(variables=tuple(sorted(variables)), faults=tuple(faults))
 
     async def close(self) -> None:
         """End every press."""
@@ -116,9 +128,7 @@ class Renderer:
     async def _print(
         self, sources: Sequence[Source], jobs: str, *, seconds: float, application: str
     ) -> Printed:
-        named = json.dumps(
-            [{"subject": each.subject, "text": each.text, "html": each.html} for each in sources]
-        )
+        named = json.dumps([source.parts() for source in sources])
         request = f'{{"sources": {named}, "jobs": {jobs}}}'.encode()
         try:
             return await self._presses.print(request, seconds=seconds, application=application)
