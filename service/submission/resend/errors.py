@@ -14,10 +14,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PATHS = re.compile(r"(?:/v1)?/emails(?:/.*)?", re.DOTALL)
-_PROBLEM = b"application/problem+json"
+_PROBLEM = "application/problem+json"
+_CHALLENGE = 'Bearer realm="postroom", error="insufficient_scope"'
+
+#: Seconds after which what is used up is no rate any more.
+_MINUTE = 60
 
 #: What a stable code of ours is called there.
 _BY_CODE = {
@@ -55,22 +60,32 @@ _FIELDS = frozenset({
 })  # fmt: skip
 
 
-def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a problem into Resend's form."""
+def error_of(problem: Mapping[str, Any], *, retry_after: int = 0) -> dict[str, Any]:
+    """Put a problem into Resend's form.
+
+    `retry_after` is what the answer's header says, in seconds: what is back within a minute is a rate, what
+    takes longer a daily quota.
+    """
     status, code = int(problem["status"]), str(problem["code"])
     first = next(iter(problem["errors"]), None)
     new_status, name = _BY_CODE.get(code) or _BY_STATUS.get(status, (status, "application_error"))
+    if status == 429 and retry_after > _MINUTE:
+        name = "daily_quota_exceeded"
     if status == 422 and first is not None and code not in _BY_CODE:
         name = _name_of_field(first)
     return {"statusCode": new_status, "name": name, "message": message_of(problem)}
 
 
-def message_of(problem: Mapping[str, Any]) -> str:
-    """Say what is wrong as Resend says it: the first mistake, with the field it is in."""
+def message_of(problem: Mapping[str, Any], *, of_batch: bool = True) -> str:
+    """Say what is wrong as Resend says it: the first mistake, with the field it is in.
+
+    `of_batch` says which email of a batch it is, where it is one.
+    """
     first = next(iter(problem["errors"]), None)
     if first is None:
         return str(problem["detail"])
     place, field, path = _place(str(first["pointer"]))
+    place = place if of_batch else ""
     detail = str(first["detail"])
     if field is None:
         return f"{place}{detail}"
@@ -136,21 +151,17 @@ class _Translator:
             await self._translate(self._start)
 
     async def _translate(self, start: Message) -> None:
-        error = error_of(json.loads(self._body))
+        headers = MutableHeaders(raw=list(start["headers"]))
+        waits = headers.get("retry-after", "")
+        error = error_of(json.loads(self._body), retry_after=int(waits) if waits.isdecimal() else 0)
         body = json.dumps(error).encode()
-        kept = [
-            pair for pair in start["headers"] if pair[0].lower() not in {b"content-type", b"content-length"}
-        ]
-        headers = [
-            *kept,
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await self._send({**start, "status": error["statusCode"], "headers": headers})
+        headers["content-type"] = "application/json"
+        headers["content-length"] = str(len(body))
+        if error["statusCode"] == 401:
+            headers.setdefault("www-authenticate", _CHALLENGE)  # RFC 9110, section 15.5.2, wants one
+        await self._send({**start, "status": error["statusCode"], "headers": headers.raw})
         await self._send({"type": "http.response.body", "body": body})
 
 
 def _is_problem(start: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(_PROBLEM) for name, value in start["headers"]
-    )
+    return Headers(raw=list(start["headers"])).get("content-type", "").startswith(_PROBLEM)

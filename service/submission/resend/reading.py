@@ -1,0 +1,51 @@
+"""Read emails: the messages of the ledger, in Resend's words.
+
+One email has its HTML and text too. They are content: a key without the scope `content.read` gets null, and
+each reading of them is in the audit. The octets are looked through in a thread, because they may be many.
+"""
+
+import asyncio
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from service.ledger.finding import Bounds, Filters
+from service.ledger.keys import Key
+from service.submission import query
+from service.submission.callers import sees
+from service.submission.door import Budget, Door
+from service.submission.resend import view
+from service.submission.resend.content import Texts, texts_of
+
+
+class Reading:
+    """The endpoints that read emails."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def emails(self, request: Request) -> Response:
+        """List emails, the newest first; `GET /messages` has filters."""
+        budget = self._door.budget()
+        key = await self._door.caller(request, "messages.read", budget)
+        page = query.page(query.parameters(request, {"limit", "after", "before"}), "msg")
+        wanted = Filters(application=sees(key))
+        bounds = Bounds(limit=page.limit, after=page.after, before=page.before)
+        found = await budget.spend(self._door.ledger.finding.find(wanted, bounds))
+        shown = query.listed([view.listed(each) for each in found], page)
+        return JSONResponse({"object": "list", "has_more": shown["has_more"], "data": shown["data"]})
+
+    async def email(self, request: Request, email_id: str) -> Response:
+        """See an email, its last event, and with the scope `content.read` what it says."""
+        budget = self._door.budget()
+        key = await self._door.caller(request, "messages.read", budget)
+        query.parameters(request, ())
+        found = await self._door.message(email_id, key, budget)
+        texts = await self._texts(request, email_id, key, budget)
+        return JSONResponse(view.email(found, texts))
+
+    async def _texts(self, request: Request, email_id: str, key: Key, budget: Budget) -> Texts:
+        if "content.read" not in key.scopes:
+            return Texts()
+        octets = await budget.spend(self._door.ledger.octets(email_id))
+        return await asyncio.to_thread(texts_of, octets)
