@@ -6,6 +6,7 @@ an index (RFC 9562, section 5.7, explains why that matters).
 """
 
 import re
+from datetime import datetime
 from typing import Literal
 
 import uuid_utils
@@ -20,8 +21,17 @@ _SHAPE = re.compile(r"([a-z]{3})_([0-9A-HJKMNP-TV-Z]{26})")
 
 def new_id(kind: Kind) -> str:
     """Make a name that nobody had before."""
-    number = uuid_utils.uuid7().int
-    return f"{kind}_{''.join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))}"
+    return f"{kind}_{_written(uuid_utils.uuid7().int)}"
+
+
+def first_id(kind: Kind, at: datetime) -> str:
+    """Make the name that sorts before all names of this kind that were made at this time or later."""
+    number = max(int(at.timestamp() * 1000), 0) << 80
+    return f"{kind}_{_written(number)}"
+
+
+def _written(number: int) -> str:
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def is_id(text: str, kind: Kind) -> bool:

@@ -19,6 +19,7 @@ from service.ledger import (
     checks,
     claiming,
     closing,
+    finding,
     history,
     keys,
     lanes,
@@ -28,10 +29,15 @@ from service.ledger import (
     reports,
     sweeping,
 )
+from service.ledger.acting import Acting
 from service.ledger.engine import open_engine, transaction
 from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
 from service.ledger.suppressing import Suppressions
+from service.ledger.telling import Telling
+from service.ledger.templates import Templates
+from service.ledger.webhook_deliveries import WebhookDeliveries
+from service.ledger.webhooks import Webhooks
 
 #: Octets that one grouped write carries at the most; a larger message goes alone.
 _GROUP_OCTETS = 1_000_000
@@ -46,6 +52,7 @@ class Ledger:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.keys = keys.Keys(engine)
+        self.finding = finding.Finding(engine)
         self._accepts: Grouped[accepting.Submission, accepting.Answer] = Grouped(
             self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
         )
@@ -53,8 +60,13 @@ class Ledger:
         self._closes: Grouped[closing.Closing, None] = Grouped(
             self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
         )
+        self.acting = Acting(engine)
         self.feed = Feed(engine)
+        self.webhooks = Webhooks(engine)
+        self.webhook_deliveries = WebhookDeliveries(engine)
+        self.telling = Telling(engine)
         self.suppressions = Suppressions(engine)
+        self.templates = Templates(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:

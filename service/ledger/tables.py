@@ -150,7 +150,7 @@ messages = Table(
         "id",
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
-    Index("ix_messages_subject", text("to_tsvector('simple'::regconfig, subject)"), postgresql_using="gin"),
+    Index("ix_messages_subject", text("subject_words(subject)"), postgresql_using="gin"),
 )
 
 facets = Table(
@@ -447,6 +447,7 @@ template_versions = Table(
     Column("subject", Text, nullable=False),
     Column("text", Text),
     Column("html", Text),
+    Column("variables", ARRAY(Text), nullable=False, server_default="{}"),  # that it uses
     Column("created_by", Text, nullable=False),
     _time("created_at", nullable=False, server_default=_NOW),
 )
@@ -499,7 +500,7 @@ webhooks = Table(
     Column("url", Text, nullable=False),
     Column("description", Text, nullable=False, server_default=""),
     Column("events", ARRAY(Text), nullable=False, server_default="{}"),  # types; empty: all
-    Column("secrets", JSONB, nullable=False),  # [{id, secret, created_at, expires_at}], the newest first
+    Column("secrets", JSONB, nullable=False),  # [{secret, created_at, expires_at}], the newest first
     Column("enabled", Boolean, nullable=False, server_default="true"),
     Column("disabled_reason", Text),
     _time("disabled_at"),

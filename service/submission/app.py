@@ -14,14 +14,46 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import checking, documentation, explaining, probes, reading, routes, sending
+from service.submission import (
+    checking,
+    documentation,
+    explaining,
+    finding,
+    keys,
+    probes,
+    reading,
+    routes,
+    sending,
+    suppression_rules,
+    suppressions,
+    templates,
+)
+from service.submission.bodies import BodiesInFlight
 from service.submission.document import document
 from service.submission.door import Checks, Clock, Door, Health, Nudge
+from service.submission.entra import EntraApi
 from service.submission.envelope import Envelope
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
+from service.submission.rendering import Renderer
+from service.submission.resend import emails
+from service.submission.resend.errors import ErrorsInTheirForm
 
-_GROUPS = (sending, reading, routes, checking, explaining, probes, documentation)
+_GROUPS = (
+    sending,
+    finding,
+    reading,
+    routes,
+    checking,
+    explaining,
+    suppression_rules,
+    suppressions,
+    templates,
+    keys,
+    probes,
+    emails,
+    documentation,
+)
 
 
 def create_app(
@@ -35,8 +67,9 @@ def create_app(
     clock: Clock,
     health: Health,
     check: Checks,
+    entra: EntraApi | None = None,
 ) -> FastAPI:
-    """Make the application; whoever calls opens and closes what it is given."""
+    """Make the application; whoever calls opens and closes what it is given, and `app.state.renderer`."""
     app = FastAPI(
         title="Postroom",
         summary="A company's own mail-sending API on top of Microsoft 365",
@@ -50,11 +83,25 @@ def create_app(
                 "name": "routes",
                 "description": "The ways out: their state, pace and settings, and which to choose.",
             },
+            {
+                "name": "suppressions",
+                "description": "Addresses and domains that get no mail, by hand and by rule.",
+            },
+            {
+                "name": "emails",
+                "description": "The same messages in the shape of the Resend API, for its SDKs.",
+            },
+            {"name": "templates", "description": "Content in versions, rendered for each message."},
+            {
+                "name": "keys",
+                "description": "Who may do what: API keys, their restrictions and their rotation.",
+            },
             {"name": "service", "description": "Who am I, and is the service well?"},
         ],
         # What the framework would refuse by itself, we refuse in our own words.
         max_body_size=limits.body_octets,
     )
+    app.state.renderer = Renderer()
     door = Door(
         ledger=ledger,
         book=book,
@@ -65,7 +112,10 @@ def create_app(
         clock=clock,
         health=health,
         check=check,
+        renderer=app.state.renderer,
+        entra=entra,
     )
+    app.state.door = door
     # Bodies are read by hand, so their shapes are told to the document by hand too.
     app.state.shapes = tuple(shape for group in _GROUPS for shape in getattr(group, "SHAPES", ()))
     for group in _GROUPS:
@@ -77,6 +127,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_bad_parameters)
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_middleware(Envelope)
+    app.add_middleware(BodiesInFlight, bodies=door.bodies)
+    app.add_middleware(ErrorsInTheirForm)  # around the envelope, which has refusals of its own
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # the framework's own way to extend it
     return app
 
