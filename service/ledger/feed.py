@@ -15,6 +15,7 @@ it does is done once for each event. A new follower starts at the present.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -82,6 +83,44 @@ async def after(
         if types is None or status in types:
             wanted.append(event_id)
     return Page(events=await _read(db, wanted), next=seen, more=False)
+
+
+_BEGUN_BEFORE = timedelta(minutes=1)  # transactions of ours are shorter: `open_engine` has the limits
+
+_NUMBERS = text("SELECT min(id) AS low, max(id) AS high FROM events")
+
+_FIRST_FROM = text(
+    "SELECT id, txid::bigint AS txid, created_at FROM events WHERE id >= :id ORDER BY id LIMIT 1"
+)
+
+
+async def since(db: AsyncConnection, application: str, moment: datetime, *, limit: int) -> Page:
+    """Read what happened after a moment.
+
+    There is no index by time: numbers grow with it, so the place is found by halves.
+    """
+    start = await _place_before(db, moment - _BEGUN_BEFORE)
+    window = await _window(db, application, start, limit + 1)
+    events = await _read(db, [event_id for event_id, _ in window[:limit]])
+    return Page(
+        events=[event for event in events if event.created_at > moment],
+        next=events[-1].id if events else None,
+        more=len(window) > limit,
+    )
+
+
+async def _place_before(db: AsyncConnection, moment: datetime) -> tuple[int, int]:
+    """Find a place in the feed behind which lies everything that was written after the moment."""
+    low, high = (await db.execute(_NUMBERS)).one()
+    place = (-_LAST, 0)
+    while low is not None and low <= high:
+        middle = (low + high) // 2
+        row = (await db.execute(_FIRST_FROM, {"id": middle})).one()
+        if row.created_at < moment:
+            place, low = (row.txid, row.id), row.id + 1
+        else:
+            high = middle - 1
+    return place
 
 
 async def _position(db: AsyncConnection, application: str, event_id: int) -> tuple[int, int]:
