@@ -1,23 +1,35 @@
 """What a suppressed recipient shows: who decided that it gets no mail, and how to lift it."""
 
 from datetime import datetime
+from typing import Protocol
 
 from service.routes.diagnoses import error, of_code
 
 
-def suppressed(
-    code: str, *, suppression_id: str, address: str, reason: str, until: datetime | None
-) -> dict[str, object]:
-    """Write the error of a suppressed recipient; `code` is `suppressed_manual` or `suppressed_rule`.
+class Entry(Protocol):
+    """A suppression, as the ledger has it: this room may not look into that one."""
 
-    `address` is what is suppressed, an address or "@domain", and `reason` is for people.
-    """
-    span = "" if until is None else f" until {until:%Y-%m-%d}"
+    @property
+    def id(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    @property
+    def code(self) -> str:
+        """`suppressed_manual` or `suppressed_rule`."""
+
+
+def error_of(entry: Entry) -> dict[str, object]:
+    """Write the error of a recipient that this entry suppresses."""
+    span = "" if entry.expires_at is None else f" until {entry.expires_at:%Y-%m-%d}"
     return error(
-        of_code(code),
+        of_code(entry.code),
         phase=None,
         reply=None,
         retryable=False,
-        names={"suppression": suppression_id, "recipient": address},
-        detail=f"{address} is suppressed{span}: {reason}",
+        names={"suppression": entry.id, "recipient": entry.address},
+        detail=f"{entry.address} is suppressed{span}: {entry.reason}",
     )
