@@ -37,7 +37,7 @@ _MEND = "Correct the field that `errors[].pointer` names."
 _ADDRESS = 'Give exactly one address: `a@b`, `"Name <a@b>"` or `{email, name}`.'
 _RAW = "Correct the message itself, or send its parts as fields and let Postroom write it."
 
-_ADDRESSES = "AddressIn CheckIn NeedsIn"
+_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions"
 _DRAFT = "MessageIn"
 
 # fmt: off
@@ -83,7 +83,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "none_required", "body", "This has to be null where it is given.", _MEND),
     (422, "string_too_long", "body query", "This string is too long.", _MEND),
     (422, "string_too_short", "body", "This string is too short.", _MEND),
-    (422, "too_long", "body", "There are too many entries or characters here.", _MEND),
+    (422, "too_long", "body list_suppressions", "There are too many entries or characters here.", _MEND),
     (422, "too_short", "body", "There are too few entries here.", _MEND),
     (422, "greater_than_equal", "body", "This number is too small.", _MEND),
     (422, "less_than_equal", "body", "This number is too large.", _MEND),
@@ -97,11 +97,11 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "repeated", "query page", "A parameter stands twice.", "Give it once."),
     (422, "not_text", "query page", "A parameter holds NUL, or half of a surrogate pair.", "Remove it."),
     (422, "not_an_id", "page", "This is no id of an entry of this list.", "Take it from `next`, or from an entry."),
-    (422, "exclusive", "page", "`after` and `before` exclude each other.", "Give one of them."),
-    (422, "not_a_time", "query MessageIn", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
-    (422, "out_of_range", "page MessageIn", "A number or a time is out of range.", "The detail says the range."),
+    (422, "exclusive", "page SuppressionIn", "Two parameters or fields exclude each other: `after` and `before`, `address` and `addresses`.", "Give one of them."),
+    (422, "not_a_time", "query MessageIn SuppressionIn", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
+    (422, "out_of_range", "page MessageIn SuppressionIn SuppressionRuleIn", "A number or a time is out of range.", "The detail says the range."),
     # -- a message --
-    (422, "in_the_past", _DRAFT, "The time has passed already.", "Give a later one."),
+    (422, "in_the_past", f"{_DRAFT} SuppressionIn", "The time has passed already.", "Give a later one."),
     (422, "too_far", _DRAFT, "The time is too far away.", "Give an earlier one; the detail has the limit."),
     (422, "not_supported_yet", _DRAFT, "This version does not carry out this field.", "Leave it out."),
     (422, "too_many_recipients", _DRAFT, "The message has too many recipients.", "Send several messages."),
@@ -110,10 +110,10 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "message_too_large", _DRAFT, "The message is larger than every route takes; `plan` has the limits.", "Send less, or a link."),
     (422, "no_route", _DRAFT, "No route takes the message; `plan` says for each one why not.", "Choose another sender or route, or configure one: `POST /routes/recommend`."),
     (422, "envelope_missing", "send_message", "A body of message/rfc822 came without its envelope.", "Give `envelope_from` and `envelope_to` in the query."),
-    (422, "empty", _DRAFT, "There is neither text nor HTML nor an attachment, or a name or address is blank.", "Give it, or leave it out."),
+    (422, "empty", f"{_DRAFT} SuppressionIn list_suppressions", "There is neither text nor HTML nor an attachment, or a name or address is blank.", "Give it, or leave it out."),
     (422, "too_many", _DRAFT, "There are more headers or attachments than a message may have.", "Send fewer."),
-    (422, "control_character", _DRAFT, "A line holds a control character or a line break.", "Remove it."),
-    (422, "surrogate", _DRAFT, "A text holds half of a surrogate pair, which is no character.", "Send whole characters."),
+    (422, "control_character", f"{_DRAFT} SuppressionIn list_suppressions", "A line holds a control character or a line break.", "Remove it."),
+    (422, "surrogate", f"{_DRAFT} SuppressionIn list_suppressions", "A text holds half of a surrogate pair, which is no character.", "Send whole characters."),
     (422, "duplicate_header", _DRAFT, "A header is given twice.", "Give it once."),
     (422, "bad_header_name", _DRAFT, "A header's name is not 1 to 76 letters, digits or hyphens.", _MEND),
     (422, "bad_header_value", _DRAFT, "A header that machines read has a value that is not plain ASCII.", _MEND),
@@ -169,6 +169,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "reply_missing", "explain", "There is no text to explain.", "Give it in `reply`."),
     (422, "reply_too_long", "explain", "The text to explain is too long.", "Give the lines around the error."),
     (422, "route_and_kind", "explain", "`route` and `kind` exclude each other.", "Give one of them."),
+    (422, "unknown_diagnosis", "SuppressionRuleIn", "There is no such diagnosis in the catalogue.", "`GET /explain?reply=…` names a reply's."),
     (422, "unknown_route", "explain", "There is no such route.", "`GET /routes` lists them."),
     (422, "unknown_kind", "explain", "There is no such kind of route.", "The detail lists them."),
 )
