@@ -119,7 +119,9 @@ def _check(root: Any, names: Collection[str]) -> None:
                 _check_text(name, path, names)
                 waiting.append(((*path, name), member))
         elif isinstance(value, list):
-            waiting.extend(((*path, index), member) for index, member in enumerate(value))
+            # Numbers hold nothing to find, and there may be millions of them: a file, octet by octet.
+            inner = ((index, each) for index, each in enumerate(value) if isinstance(each, str | dict | list))
+            waiting.extend(((*path, index), each) for index, each in inner)
 
 
 def _check_text(text: str, path: Sequence[object], names: Collection[str]) -> None:
