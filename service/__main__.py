@@ -326,35 +326,57 @@ def report_basic_auth(
 def keys_create(
     name: Annotated[str, typer.Argument(help="The application that will use the key.")],
     config: Config = None,
+    label: Annotated[str | None, typer.Option(help="What its owner calls this key.")] = None,
     scopes: Annotated[
         list[str] | None,
-        typer.Option(help="Comma-separated or repeated; all but operate and admin unless said."),
+        typer.Option(help="Comma-separated or repeated; all but keys.rotate, operate and admin unless said."),
     ] = None,
     senders: Annotated[
         list[str] | None,
         typer.Option(help="Addresses or @domains that it may send from, comma-separated or repeated."),
     ] = None,
+    routes: Annotated[list[str] | None, typer.Option(help="Routes that its mail may take.")] = None,
+    recipient_domains: Annotated[list[str] | None, typer.Option(help="Domains that it may send to.")] = None,
+    networks: Annotated[
+        list[str] | None, typer.Option(help="Networks that it may be used from: 10.0.0.0/8.")
+    ] = None,
+    messages_per_minute: Annotated[int | None, typer.Option(help="Its allowance in a minute.")] = None,
+    messages_per_day: Annotated[int | None, typer.Option(help="Its allowance in 24 hours.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends: 90d from now, or 2027-01-01T00:00:00Z.")
+    ] = None,
     test: Annotated[bool, typer.Option("--test", help="Its mail goes to the sandbox only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print id and key as JSON.")] = False,
 ) -> None:
     """Make a key and show it, once."""
-    from service.ledger.keys import DEFAULT_SCOPES, SCOPES
+    from service.local import keys
 
-    chosen = _words(scopes) or list(DEFAULT_SCOPES)
-    unknown = sorted(set(chosen) - set(SCOPES))
-    if unknown:
-        raise _fail(f"Unknown scopes: {', '.join(unknown)}. There are: {', '.join(SCOPES)}.", status=2)
-    if not name.strip() or len(name) > 100 or not name.isprintable():
-        raise _fail("NAME is the application's name: 1 to 100 printable characters.", status=2)
-    allowed = [_sender(each) for each in _words(senders)]
-    key = _with_ledger(
-        _settings(config),
-        lambda ledger: ledger.create_key(name.strip(), scopes=chosen, senders=allowed, test=test),
-    )
+    settings = _settings(config)
+    given = {
+        "scopes": scopes,
+        "senders": senders,
+        "routes": routes,
+        "recipient_domains": recipient_domains,
+        "networks": networks,
+        "messages_per_minute": messages_per_minute,
+        "messages_per_day": messages_per_day,
+    }
+    try:
+        wanted = keys.wanted(
+            name,
+            label=label,
+            given=given,
+            test=test,
+            expires=expires,
+            routes=[route.name for route in settings.routes],
+        )
+    except keys.WrongUse as wrong:
+        raise _fail(str(wrong), status=2) from None
+    key = _with_ledger(settings, lambda ledger: ledger.keys.create(wanted, actor=keys.actor()))
     if as_json:
         typer.echo(json.dumps({"id": key.id, "key": key.token}))
         return
-    typer.echo(f"{key.id} for {name.strip()}. The key is shown once:", err=True)
+    typer.echo(f"{key.id} for {wanted.application}. The key is shown once:", err=True)
     typer.echo(key.token)
 
 
@@ -364,28 +386,15 @@ def keys_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
 ) -> None:
     """List all keys, never their secrets."""
+    from service.local import keys
+
     found = _with_ledger(_settings(config), lambda ledger: ledger.list_keys())
     if as_json:
-        rows = [
-            {
-                "id": key.id,
-                "application": key.application,
-                "test": key.test,
-                "scopes": list(key.scopes),
-                "senders": list(key.senders),
-                "created_at": key.created_at.isoformat(),
-                "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
-                "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
-            }
-            for key in found
-        ]
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps([keys.as_json(key) for key in found]))
         return
     now = datetime.now(UTC)
     for key in found:
-        state = "usable" if key.usable(now) else "closed"
-        kind = "test" if key.test else "live"
-        typer.echo(f"{key.id}  {state}  {kind}  {key.application}  {', '.join(key.senders) or 'any sender'}")
+        typer.echo(keys.readable(key, now=now))
 
 
 @keys_app.command("revoke")
@@ -393,10 +402,38 @@ def keys_revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key: key_…")],
     config: Config = None,
 ) -> None:
-    """Close a key for ever."""
-    if not _with_ledger(_settings(config), lambda ledger: ledger.revoke_key(key_id)):
-        raise _fail("There is no key of this id; `postroom keys list` shows them.")
+    """Close a key for ever; every process shuts it out within 3 seconds."""
+    from service.local import keys
+
+    if not _with_ledger(_settings(config), lambda ledger: ledger.keys.revoke(key_id, actor=keys.actor())):
+        raise _fail(keys.why_not("unknown"))
     typer.echo(f"{key_id} is revoked.", err=True)
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key: key_…")],
+    config: Config = None,
+    overlap: Annotated[str, typer.Option(help="How long the old key lives on: 0s, 30m, 24h, 7d.")] = "24h",
+    as_json: Annotated[bool, typer.Option("--json", help="Print id and key as JSON.")] = False,
+) -> None:
+    """Make a key with the same rights and show it, once; the old one lives on for the overlap."""
+    from service.local import keys
+
+    try:
+        span = keys.overlap(overlap)
+    except keys.WrongUse as wrong:
+        raise _fail(str(wrong), status=2) from None
+    outcome = _with_ledger(
+        _settings(config), lambda ledger: ledger.keys.rotate(key_id, overlap=span, actor=keys.actor())
+    )
+    if isinstance(outcome, str):
+        raise _fail(keys.why_not(outcome))
+    if as_json:
+        typer.echo(json.dumps({"id": outcome.new.id, "key": outcome.new.token}))
+        return
+    typer.echo(keys.rotated(outcome), err=True)
+    typer.echo(outcome.new.token)
 
 
 def _with_ledger(settings: Settings, act: Any) -> Any:
@@ -422,10 +459,6 @@ def _with_ledger(settings: Settings, act: Any) -> Any:
         raise
 
 
-def _words(given: list[str] | None) -> list[str]:
-    return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
-
-
 def _address(option: str, text: str | None) -> "Address | None":
     from service.mail.address import Address, BadAddress
 
@@ -433,17 +466,6 @@ def _address(option: str, text: str | None) -> "Address | None":
         return None if text is None else Address.parse(text)
     except BadAddress as exc:
         raise _fail(f"{option} takes an address: {exc.detail}", status=2) from None
-
-
-def _sender(text: str) -> str:
-    from service.mail.address import Address, BadAddress
-
-    try:
-        if text.startswith("@"):
-            return f"@{Address.parse(f'postmaster{text}').domain}"
-        return str(Address.parse(text))
-    except BadAddress as exc:
-        raise _fail(f"--senders takes addresses and @domains: {exc.detail}", status=2) from None
 
 
 # -- configuration ----------------------------------------------------------------------------

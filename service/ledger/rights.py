@@ -57,6 +57,9 @@ RESTRICTIONS: tuple[str, ...] = (
     "messages_per_day",
 )
 
+#: The route of test keys, which is there whatever the configuration names.
+SANDBOX = "sandbox"
+
 #: The most that a key's lists may hold, and the largest of its allowances.
 MOST_ENTRIES = 1000
 MOST_MESSAGES = 100_000_000

@@ -21,6 +21,7 @@ def configuration(tenant: SandboxConfig, sandbox: Sandbox, *, database_url: str,
         "tenant_id": tenant.tenant_id,
         "authority": f"https://localhost:{sandbox.https_port}",
         "ca_file": str(sandbox.ca_file),
+        "api": _callers(tenant),
     }
     oauth = {
         "method": "oauth",
@@ -48,6 +49,18 @@ def configuration(tenant: SandboxConfig, sandbox: Sandbox, *, database_url: str,
         "dispatch": {"retry": {"first": "2s", "cap": "10s"}, "uncertain_after": "30s"},
     }
     return _HEAD + yaml.safe_dump(settings, sort_keys=False)
+
+
+def _callers(tenant: SandboxConfig) -> dict[str, Any]:
+    """Take the access tokens of the applications that have app roles here."""
+    audience = [name for api in tenant.apis for name in (api.client_id, api.identifier)]
+    named = [each.client_id for each in tenant.applications if each.api_roles]
+    return {
+        "audience": audience,
+        "applications": [
+            {"client_id": client_id, "name": "entra-demo", "senders": [SENDER]} for client_id in named
+        ],
+    }
 
 
 def _dialled(tenant: SandboxConfig, sandbox: Sandbox, port: int) -> dict[str, Any]:

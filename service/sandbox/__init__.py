@@ -32,6 +32,7 @@ Beside it:
     tenant.py       what the parts share while it runs
     certificates.py the sandbox's own certificate authority
     tokens.py       Entra ID's token endpoint
+    signing.py      the keys that it signs with
     http.py         reading back, and the switches
 
 This room imports no other room on purpose. A double that parsed and composed with the product's
@@ -42,6 +43,7 @@ from service.sandbox.behaviours import HELP
 from service.sandbox.config import (
     BadSandbox,
     SandboxAcsResource,
+    SandboxApi,
     SandboxApplication,
     SandboxConfig,
     SandboxConnector,
@@ -62,6 +64,7 @@ __all__ = [
     "Report",
     "Sandbox",
     "SandboxAcsResource",
+    "SandboxApi",
     "SandboxApplication",
     "SandboxBusy",
     "SandboxConfig",

@@ -236,6 +236,7 @@ def _help() -> str:
         "  GET    /switches · PUT /switches                 the tenant's settings and the service's moods",
         "  DELETE /limits                                   forget what was counted",
         "  POST   /tokens/revoke                            refuse every token issued so far",
+        "  POST   /tokens/roll                              sign tokens with a new key",
         "  GET    /ca.pem · /help                           the certificate authority · this page",
         "",
         "Any reply can be staged: PUT /switches with",

@@ -191,6 +191,9 @@ class Switches:
     # Entra ID
     token_seconds: Annotated[int, Field(ge=1, le=86400)] = 3599
     token_faults: dict[str, TokenFault] = field(default_factory=dict)  # by client id; "*" is every one
+    directory_fault: TokenFault | None = (
+        None  # of discovery and the keys; `times` does not count
+    )
 
     def changed(self, changes: dict[str, Any]) -> "Switches":
         """Return a copy with `changes`, or raise BadSandbox naming each one that is not possible."""
@@ -229,6 +232,16 @@ class SandboxApplication:
     client_secret: str | None = field(default=None, repr=False)
     certificate: str | None = None  # PEM, of the public part
     roles: tuple[str, ...] = ("SMTP.SendAsApp",)
+    api_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)  # app roles, by the API's identifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class SandboxApi:
+    """An API of the tenant's own, such as Postroom, for which applications get tokens."""
+
+    identifier: str  # its application id URI: api://…
+    client_id: str
+    token_version: Literal[1, 2] = 2  # requestedAccessTokenVersion; the audience of 1 is what was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -263,6 +276,7 @@ class SandboxConfig:
     accepted_domains: tuple[str, ...]
     mailboxes: tuple[SandboxMailbox, ...]
     applications: tuple[SandboxApplication, ...] = ()
+    apis: tuple[SandboxApi, ...] = ()
     recipients: tuple[str, ...] | None = None  # beside the mailboxes; None: all but unknown…@ and nobody…@
     connectors: tuple[SandboxConnector, ...] = ()
     client_cas: tuple[Path, ...] = ()  # authorities (PEM) trusted for client certificates, beside our own
@@ -316,7 +330,17 @@ def contoso(state: Path, **changes: Any) -> SandboxConfig:
     described: dict[str, Any] = {
         "tenant_id": "c0ffee00-0000-4000-8000-000000000365",
         "accepted_domains": ("contoso.com", "contoso.onmicrosoft.com"),
-        "applications": (application,),
+        # One that sends for itself, and one that calls Postroom with access tokens.
+        "applications": (
+            application,
+            SandboxApplication(
+                client_id="55555555-5555-4555-8555-555555555555",
+                client_secret="sandbox-caller-secret",  # noqa: S106  (a public one, see above)
+                roles=(),
+                api_roles={"api://postroom": ("messages.send", "messages.read", "transcripts.read")},
+            ),
+        ),
+        "apis": (SandboxApi(identifier="api://postroom", client_id="77777777-7777-4777-8777-777777777777"),),
         "mailboxes": (
             SandboxMailbox(
                 address="noreply@contoso.com",

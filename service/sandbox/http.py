@@ -147,6 +147,11 @@ def _add_switches(app: FastAPI, tenant: Tenant, entra: Entra) -> None:
         tenant.forget_limits()
         return Response(status_code=204)
 
+    @app.post("/tokens/roll")
+    async def roll_keys() -> Response:
+        await entra.roll()
+        return Response(status_code=204)
+
     @app.post("/tokens/revoke")
     async def revoke_tokens() -> Response:
         entra.revoke_all()

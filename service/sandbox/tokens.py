@@ -5,16 +5,17 @@ Enough of `login.microsoftonline.com` for msal with `authority=https://localhost
 certificate (RFC 7523). Errors are Entra's: its JSON, its AADSTS numbers and the text of its page
 "Microsoft Entra authentication and authorization error codes".
 
+Besides Microsoft's own resources the tenant may have APIs of its own (`SandboxApi`): Postroom is one, and
+takes their tokens as the bearers of its callers.
+
 A token without the role that a service wants (SMTP.SendAsApp, Mail.Send), or for another resource, is issued like any other; it is
 Exchange that refuses it. Expiry is looked at when a session logs in, not later.
 """
 
 import asyncio
-import hashlib
 import hmac
 import time
 import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,12 +26,12 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.sandbox.config import SandboxApplication, TokenFault
+from service.sandbox.config import SandboxApi, SandboxApplication, TokenFault
 from service.sandbox.mailroom import Journal
+from service.sandbox.signing import SigningKeys, base64
 from service.sandbox.tenant import Tenant
 
 _EXCHANGE = tuple(f"https://{host}" for host in (
@@ -103,9 +104,7 @@ class Entra:
     def __init__(self, tenant: Tenant, *, key: RSAPrivateKey) -> None:
         """`key` signs the tokens."""
         self._tenant = tenant
-        self._key = key
-        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self._kid = _base64(hashlib.sha256(public).digest()[:20])
+        self._keys = SigningKeys(key)
         self._generation = 0
         self._applications = {
             application.client_id: application for application in tenant.config.applications
@@ -117,9 +116,12 @@ class Entra:
     def read(self, token: str) -> Token:
         """Read a token for Exchange Online. Raises BadToken."""
         try:
+            key = self._keys.key_of(token)
+            if key is None:
+                raise BadToken("the token is not one of this tenant's")
             claims = jwt.decode(
                 token,
-                self._key.public_key(),
+                key,
                 algorithms=["RS256"],
                 audience=list(_EXCHANGE),
                 options={"require": ["exp", "aud", "tid", "appid"]},
@@ -142,6 +144,10 @@ class Entra:
         """Let Exchange refuse every token issued so far."""
         self._generation += 1
 
+    async def roll(self) -> None:
+        """Sign with a new key; the one before is still published, older ones are not."""
+        await asyncio.to_thread(self._keys.roll)
+
     # What an application asks
 
     def app(self) -> FastAPI:
@@ -153,7 +159,9 @@ class Entra:
         return app
 
     async def discovery(self, tenant: str, request: Request) -> Response:
-        """OpenID Connect discovery, as far as msal reads it."""
+        """OpenID Connect discovery, as far as msal and Postroom read it."""
+        if (staged := await self._directory_fault()) is not None:
+            return staged
         try:
             self._check_tenant(tenant)
         except _Refused as refused:
@@ -172,11 +180,11 @@ class Entra:
         })  # fmt: skip
 
     async def keys(self, tenant: str) -> Response:
-        """Return the public key of the tokens (RFC 7517)."""
-        numbers = self._key.public_key().public_numbers()
-        key = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self._kid,
-               "n": _number(numbers.n), "e": _number(numbers.e)}  # fmt: skip
-        return JSONResponse({"keys": [key]})
+        """Return the public keys of the tokens (RFC 7517)."""
+        if (staged := await self._directory_fault()) is not None:
+            return staged
+        self.requests.note(client_id="", outcome="keys")
+        return JSONResponse(self._keys.published())
 
     async def token(self, tenant: str, request: Request) -> Response:
         """The client-credentials grant (RFC 6749 §4.4)."""
@@ -219,10 +227,25 @@ class Entra:
         resource, default, _ = form.get("scope", "").partition("/.default")
         if not default:
             raise _Refused(400, "invalid_scope", code=1002012, text=_SCOPE_INVALID)
-        if resource not in _RESOURCES:
+        api = self._api(resource)
+        if api is None and resource not in _RESOURCES:
             text = "The resource principal was not found in the tenant."
             raise _Refused(400, "invalid_resource", code=500011, text=text)
-        return self._issue(application, resource=resource)
+        claims = self._claims(application)
+        if api is None:
+            roles = list(application.roles) if resource in _EXCHANGE else []
+            claims |= self._first_version(application, audience=resource, roles=roles)
+        elif api.token_version == 1:
+            claims |= self._first_version(application, audience=resource, roles=_roles(application, api))
+        else:
+            base = endpoint.removesuffix("/oauth2/v2.0/token")
+            claims |= _second_version(application, api, issuer=f"{base}/v2.0")
+        return self._issue(claims)
+
+    def _api(self, resource: str) -> SandboxApi | None:
+        """Find an API of the tenant's own by its URI or its client id."""
+        apis = self._tenant.config.apis
+        return next((api for api in apis if resource in {api.identifier, api.client_id}), None)
 
     def _identify(self, form: Mapping[str, str], *, endpoint: str) -> SandboxApplication:
         """Return the application that the request proves to come from."""
@@ -240,20 +263,38 @@ class Entra:
             raise _Refused(401, "invalid_client", code=7000218, text=text)
         return application
 
-    def _issue(self, application: SandboxApplication, *, resource: str) -> dict[str, Any]:
+    def _claims(self, application: SandboxApplication) -> dict[str, Any]:
+        """What every token of an application says."""
         now = int(time.time())
-        life = self._tenant.switches.token_seconds
-        tenant_id = self._tenant.config.tenant_id
         subject = str(uuid.uuid5(uuid.NAMESPACE_URL, application.client_id))
-        claims = {
-            "aud": resource, "iss": f"https://sts.windows.net/{tenant_id}/", "iat": now, "nbf": now, "exp": now + life,
-            "appid": application.client_id, "oid": subject, "sub": subject, "tid": tenant_id,
-            "uti": uuid.uuid4().hex, "ver": "1.0", "idtyp": "app",
-            "roles": list(application.roles) if resource in _EXCHANGE else [],
-            "sandbox_generation": self._generation,
+        return {
+            "iat": now, "nbf": now, "exp": now + self._tenant.switches.token_seconds,
+            "oid": subject, "sub": subject, "tid": self._tenant.config.tenant_id, "uti": uuid.uuid4().hex,
         }  # fmt: skip
-        token = jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid})
+
+    def _first_version(
+        self, application: SandboxApplication, *, audience: str, roles: list[str]
+    ) -> dict[str, Any]:
+        return {
+            "aud": audience, "iss": f"https://sts.windows.net/{self._tenant.config.tenant_id}/",
+            "appid": application.client_id, "appidacr": _proof(application), "ver": "1.0", "idtyp": "app",
+            "roles": roles, "sandbox_generation": self._generation,
+        }  # fmt: skip
+
+    def _issue(self, claims: dict[str, Any]) -> dict[str, Any]:
+        life = claims["exp"] - claims["iat"]
+        token = self._keys.sign(claims)
         return {"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": token}
+
+    async def _directory_fault(self) -> Response | None:
+        """Treat a question for the directory as the switch says."""
+        fault = self._tenant.switches.directory_fault
+        if fault is None:
+            return None
+        if fault.kind != "slow":
+            return _staged(fault)
+        await asyncio.sleep(fault.seconds)
+        return None
 
     def _fault(self, client_id: str) -> TokenFault | None:
         faults = self._tenant.switches.token_faults
@@ -266,6 +307,24 @@ class Entra:
             return None
         given[name] += 1
         return fault
+
+
+def _proof(application: SandboxApplication) -> str:
+    """Say how the application proves itself: 1 by a secret, 2 by a certificate."""
+    return "1" if application.client_secret is not None else "2"
+
+
+def _roles(application: SandboxApplication, api: SandboxApi) -> list[str]:
+    return list(application.api_roles.get(api.identifier, ()))
+
+
+def _second_version(application: SandboxApplication, api: SandboxApi, *, issuer: str) -> dict[str, Any]:
+    """What is different in a token of version 2.0; `idtyp` is not there unless an API asks for it."""
+    claims: dict[str, Any] = {
+        "aud": api.client_id, "iss": issuer, "azp": application.client_id, "azpacr": _proof(application), "ver": "2.0",
+    }  # fmt: skip
+    roles = _roles(application, api)
+    return claims | ({"roles": roles} if roles else {})
 
 
 def _check_secret(secret: str, application: SandboxApplication) -> None:
@@ -292,7 +351,7 @@ def _check_assertion(form: Mapping[str, str], application: SandboxApplication, *
         header = jwt.get_unverified_header(form["client_assertion"])
         # RFC 7515 §4.1.7 has no padding; msal sends some, and Entra does not mind.
         given = (str(header.get("x5t")).rstrip("="), str(header.get("x5t#S256")).rstrip("="))
-        own = (_base64(certificate.fingerprint(SHA1())), _base64(certificate.fingerprint(SHA256())))  # noqa: S303
+        own = (base64(certificate.fingerprint(SHA1())), base64(certificate.fingerprint(SHA256())))  # noqa: S303
         if given[0] != own[0] and given[1] != own[1]:
             raise unsigned
         jwt.decode(
@@ -370,11 +429,3 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _base(request: Request, tenant: str) -> str:
     return f"{request.url.scheme}://{request.url.netloc}/{tenant}"
-
-
-def _number(value: int) -> str:
-    return _base64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-
-def _base64(octets: bytes) -> str:
-    return urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -30,6 +30,7 @@ from service.submission.limits import SubmissionLimits
 from service.submission.peers import Ip, client_of
 from service.submission.problems import not_found
 from service.submission.rendering import Renderer
+from service.submission.telling import Telling
 
 Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]
@@ -132,6 +133,7 @@ class Door:
         health: Health,
         check: Checks,
         renderer: Renderer,
+        telling: Telling,
         entra: EntraApi | None = None,
     ) -> None:
         """`entra` says which access tokens are taken besides keys; None: none."""
@@ -145,6 +147,7 @@ class Door:
         self.health = health
         self.check = check
         self.renderer = renderer
+        self.telling = telling
         self.callers = Callers(ledger, clock, tokens=AccessTokens(entra) if entra else None)
         self.bodies = Bodies(
             each=limits.body_octets, together=limits.bodies_octets, seconds=limits.body_seconds

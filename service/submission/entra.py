@@ -182,7 +182,7 @@ class AccessTokens:
             senders=given.senders,
             restrictions=given.restrictions,
             created_at=_moment(claims["iat"]),
-            expires_at=_moment(claims["exp"] + SKEW),
+            expires_at=_moment(claims["exp"]),
             revoked_at=None,
             last_used_at=None,
         )
