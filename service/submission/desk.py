@@ -43,6 +43,7 @@ from service.routes.choice import Rest
 from service.submission import expectations, representation
 from service.submission.contents import Contents
 from service.submission.door import Budget, Door
+from service.submission.in_hand import InHand, in_progress
 from service.submission.messages import Addressed, Asked, Intake
 from service.submission.problems import FieldError, Problem, invalid, rate_limit
 from service.submission.suppressions import Suppressed, error_of
@@ -107,6 +108,7 @@ class Desk:
         self._suppressed = Suppressed(door.ledger)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="compose")
         self._errands: set[asyncio.Task[None]] = set()
+        self._in_hand = InHand()
         self._traffic = _Traffic(good_until=0.0, waiting={}, resting={})
 
     # -- taking ----------------------------------------------------------------------------
@@ -141,6 +143,31 @@ class Desk:
         in the list. Raises Problem.
         """
         _distinct(asked)
+        keys = [_item_key(each) for each in asked if each.idempotency_key is not None]
+        keys += [] if request is None else [request]
+        async with self._in_hand.holding(key.application, keys) as waited:
+            if waited and request is not None:
+                repeated = await self.seen(key, request, budget)
+                if repeated is not None:
+                    return repeated
+            return await self._take(
+                asked, key, budget, request=request, one=one, strict=strict, request_id=request_id,
+                weight=weight, refused=refused or {},
+            )  # fmt: skip
+
+    async def _take(
+        self,
+        asked: Sequence[Asked],
+        key: Key,
+        budget: Budget,
+        *,
+        request: IdempotencyKey | None,
+        one: bool,
+        strict: bool,
+        request_id: str,
+        weight: int,
+        refused: Mapping[int, Problem],
+    ) -> Taken | Repeated:
         for _ in range(_ROUNDS):
             traffic = await self._look(budget)
             known = await self._known(asked, key, budget)
@@ -153,7 +180,7 @@ class Desk:
             messages = {each: found for each, found in results.items() if isinstance(found, NewMessage)}
             self._room_in_queue(traffic, key.application)
             shown = {each: await self._shown(message, budget) for each, message in messages.items()}
-            ordered = _placed([_plain(shown.get(each) or results[each]) for each in asked], refused or {})
+            ordered = _placed([_plain(shown.get(each) or results[each]) for each in asked], refused)
             if not messages:
                 return Taken(results=ordered)
             submission = Submission(
@@ -173,14 +200,10 @@ class Desk:
                 raise over_quota(outcome)
             if isinstance(outcome, Busy):
                 break
+            # A key was taken meanwhile, by another process.
             if request is not None and (repeated := await self.seen(key, request, budget)) is not None:
                 return repeated
-        raise Problem(
-            status=409,
-            code="request_in_progress",
-            detail="The first request under this idempotency key is still running.",
-            retry_after=1,
-        )
+        raise in_progress()
 
     async def plan(self, asked: Sequence[Asked], key: Key, budget: Budget) -> list[dict[str, Any]]:
         """Say what would happen to these messages; nothing is accepted. Raises Problem."""
