@@ -350,14 +350,25 @@ class EventListOut(BaseModel):
 
 
 class KeyOut(BaseModel):
-    object: Literal["key"]
-    id: str
+    """A key without its secret; at `GET /me` also what an access token of Entra ID stands for."""
+
+    object: Literal["key", "access_token"]
+    id: str = Field(description="`key_…`; of an access token `entra:` and the client id.")
     application: str
-    test: bool
+    name: str | None = Field(description="What its owner calls it.")
+    test: bool = Field(description="Its mail goes to the sandbox, never to Microsoft.")
     scopes: list[str]
-    senders: list[str]
+    senders: list[str] = Field(description="Addresses and @domains; empty: any of the routes'.")
+    routes: list[str] | None = Field(description="Null: every one.")
+    recipient_domains: list[str] | None = Field(description="Null: every one.")
+    networks: list[str] | None = Field(description="Null: every one.")
+    messages_per_minute: int | None = Field(description="Null: no limit.")
+    messages_per_day: int | None = Field(description="Null: no limit.")
+    replaces: str | None = Field(description="The key in whose place it was put.")
     created_at: datetime
     expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute.")
 
 
 class FieldErrorOut(BaseModel):

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.ledger import LedgerUnavailable
 from service.submission import models, representation
-from service.submission.door import GUARDED, PROBLEMS, Door
+from service.submission.door import GUARDED, Door, refusals
 
 
 def endpoints(door: Door) -> APIRouter:
@@ -16,9 +16,9 @@ def endpoints(door: Door) -> APIRouter:
         "/me",
         probes.me,
         methods=["GET"],
-        summary="See the key that is used",
+        summary="See the key or token that is used",
         operation_id="get_me",
-        responses={200: {"model": models.KeyOut}, 401: PROBLEMS[401], 503: PROBLEMS[503]},
+        responses={200: {"model": models.KeyOut}, **refusals()},
         **GUARDED,
     )
     router.add_api_route(
@@ -45,7 +45,7 @@ class _Probes:
         self._door = door
 
     async def me(self, request: Request) -> Response:
-        """Show the key that this request uses, without its secret."""
+        """Show the key or the access token that this request uses, and what it may do."""
         budget = self._door.budget()
         key = await self._door.callers_key(request, budget)
         return JSONResponse(representation.key(key))

@@ -106,6 +106,12 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
     return Problem(status=422, code=first.code if count == 1 else "invalid", detail=detail, errors=errors)
 
 
+def unauthorized(code: str, detail: str, *, error: str | None = "invalid_token") -> Problem:
+    """Refuse who is calling (RFC 6750 §3); `error` is None where nothing was shown."""
+    challenge = 'Bearer realm="postroom"' + (f', error="{error}"' if error else "")
+    return Problem(status=401, code=code, detail=detail, headers={"WWW-Authenticate": challenge})
+
+
 def not_found() -> Problem:
     """Answer for what does not exist and for what belongs to another application, alike."""
     return Problem(status=404, code="not_found", detail="There is no such resource for this key.")

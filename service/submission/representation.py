@@ -208,16 +208,25 @@ def event(view: EventView) -> dict[str, Any]:
 
 
 def key(found: Key) -> dict[str, Any]:
-    """Show a key to its owner."""
+    """Show a key, or what an access token stands for, without its secret."""
     return {
-        "object": "key",
+        "object": found.kind,
         "id": found.id,
         "application": found.application,
+        "name": found.name,
         "test": found.test,
         "scopes": list(found.scopes),
         "senders": list(found.senders),
+        "routes": found.routes,
+        "recipient_domains": found.recipient_domains,
+        "networks": found.networks,
+        "messages_per_minute": found.messages_per_minute,
+        "messages_per_day": found.messages_per_day,
+        "replaces": found.replaces,
         "created_at": moment(found.created_at),
         "expires_at": moment(found.expires_at),
+        "revoked_at": moment(found.revoked_at),
+        "last_used_at": moment(found.last_used_at),
     }
 
 
