@@ -1,18 +1,16 @@
 """Take a message in hand: the locks of an act, while attempts run.
 
-An act locks what attempts lock, in this order:
+    the message      two acts on one message follow each other
+    open attempts    `close` and `rescue` begin with them, and go on to recipients and deliveries: whoever
+                     has the attempt does not meet them half-way
+    deliveries       in the order of their names; claims, the expiry, and what brings back a stopped
+                     sender's mail begin with them
+    recipients       all of them: a closing that has not touched its own yet waits here, so that it sets
+                     its delivery's time from what the act has left, and forgets nobody who was put back
 
-    the message         two acts on one message follow each other
-    its attempts        open ones, and uncertain ones, whose late reply may still come: `close`
-                        and `rescue` begin with them, so none of them is half done from here on
-    its deliveries      in the order of their names: a claim, the expiry and what brings back a
-                        stopped sender's mail begin with them
-    its recipients
-
-and begins again when an attempt has come between the second and the third. Without the second, a
-closing that waits for the delivery would set its time from recipients as they were before the act,
-and forget the one that was just put back. Locks are waited for only for moments, less than it takes
-PostgreSQL to look for deadlocks: an act that does not get them has changed nothing, and lets go.
+A late reply locks a recipient before its delivery, and an attempt may begin between two of these
+locks: then act and closing wait for each other. So locks are waited for only for moments, less than it
+takes PostgreSQL to look for a deadlock: the act lets go, has changed nothing, and begins again.
 """
 
 import contextlib
@@ -54,12 +52,9 @@ _MESSAGE = text("""
       FROM messages WHERE id = :message FOR NO KEY UPDATE
 """)
 
-_ATTEMPTS = """
-    SELECT id FROM attempts
-     WHERE message_id = :message AND (outcome IS NULL OR outcome = 'uncertain') ORDER BY id
-"""
-_LOCK_ATTEMPTS = text(f"{_ATTEMPTS} FOR UPDATE")
-_LOOK_AGAIN = text(_ATTEMPTS)
+_LOCK_ATTEMPTS = text(
+    "SELECT id FROM attempts WHERE message_id = :message AND outcome IS NULL ORDER BY id FOR UPDATE"
+)
 
 _LOCK_DELIVERIES = text(
     "SELECT id, lane, sender FROM deliveries WHERE message_id = :message ORDER BY id FOR UPDATE"
@@ -110,9 +105,7 @@ async def take_in_hand(db: AsyncConnection, message_id: str) -> Locked:
     here = {"message": message_id}
     await db.execute(text("SET LOCAL lock_timeout = '400ms'"))
     message = (await db.execute(_MESSAGE, here)).one()
-    attempts = (await db.execute(_LOCK_ATTEMPTS, here)).scalars().all()
+    await db.execute(_LOCK_ATTEMPTS, here)
     deliveries = (await db.execute(_LOCK_DELIVERIES, here)).all()
-    if set((await db.execute(_LOOK_AGAIN, here)).scalars()) - set(attempts):
-        raise Collision
     recipients = (await db.execute(_LOCK_RECIPIENTS, here)).all()
     return Locked(message=message, deliveries={row.id: row for row in deliveries}, recipients=recipients)

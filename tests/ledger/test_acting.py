@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from service.delivery.worker import rescue_errors
 from service.ledger import Ledger
-from service.ledger.acting import ACTS, Act, Busy, Moved, NothingMoved, Reschedule
+from service.ledger.acting import ACTS, Act, Busy, Moved, NothingMoved, Reschedule, act
 from service.ledger.audit import Actor
 from service.ledger.engine import open_engine
 from service.ledger.ids import new_id
@@ -489,24 +489,44 @@ async def test_a_closing_that_waits_for_an_act_does_not_forget_what_it_put_back(
     message_id = await accepted(ledger, to=THREE)
     await acted(ledger, message_id, "cancel", 2)
     (claimed,) = (await claim(ledger)).claimed
-
-    async def many_acts() -> None:
-        for _ in range(10):
-            await ledger.acting.act(an_act(message_id, "retry", 2), SOMEBODY)
-            await ledger.acting.act(an_act(message_id, "cancel", 2), SOMEBODY)
-        await ledger.acting.act(an_act(message_id, "retry", 2), SOMEBODY)
-
-    acts = asyncio.create_task(many_acts())
-    await asyncio.sleep(0.02)
-    await ledger.close(a_closing(claimed))
-    await acts
+    engine = open_engine(database_url, name="test-act", size=1)
+    try:
+        async with engine.begin() as db:
+            await act(db, an_act(message_id, "retry", 2), SOMEBODY)
+            closing = asyncio.create_task(ledger.close(a_closing(claimed)))
+            await eventually(lambda: sql(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+    finally:
+        await engine.dispose()
+    await closing
 
     assert await states(ledger, message_id) == ["sent", "sent", "queued"]
     assert await carried(ledger) == [["eva@example.com"]]
 
 
+async def test_a_late_reply_that_waits_for_a_settlement_does_not_undo_it(
+    ledger: Ledger, database_url: str
+) -> None:
+    """The person was first: the recipient goes once more, and the delivery stays due for it."""
+    message_id = await accepted(ledger, on_uncertain="hold")
+    (first,) = (await claim(ledger, lease=0.5)).claimed
+    await ledger.fence(first.attempt_id)
+    await eventually(lambda: ledger.rescue(uncertain_after=900.0, errors=rescue_errors()))
+    engine = open_engine(database_url, name="test-act", size=1)
+    try:
+        async with engine.begin() as db:
+            await act(db, an_act(message_id, "settle_resend"), SOMEBODY)
+            closing = asyncio.create_task(ledger.close(a_closing(first)))
+            await eventually(lambda: sql(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+    finally:
+        await engine.dispose()
+    await closing
+
+    assert await states(ledger, message_id) == ["queued"]
+    assert await carried(ledger) == [["ana@example.com"]]
+
+
 async def _drain(ledger: Ledger, taken: list[tuple[str, str]], over: asyncio.Event, seed: int) -> None:
-    """A worker as wild as can be: verdicts by the dice, leases lost before and after the dot."""
+    """A worker whose verdicts are diced."""
     dice = random.Random(seed)
     while not over.is_set():
         for claimed in (await claim(ledger, worker=f"w{seed}", more=3, lease=30.0)).claimed:
@@ -517,13 +537,14 @@ async def _drain(ledger: Ledger, taken: list[tuple[str, str]], over: asyncio.Eve
                 taken += [(claimed.message_id, each.email) for each in claimed.recipients]
             due_in = 0.0 if status in {Status.DEFERRED, Status.UNCERTAIN} else None
             await ledger.close(a_closing(claimed, status, due_in=due_in))
+            await ledger.give_back([claimed.seat] if claimed.seat else [])
         await asyncio.sleep(0.005)
 
 
 async def _act_at_random(ledger: Ledger, messages: Iterable[str], seed: int) -> None:
     dice = random.Random(seed)
     names = list(messages)
-    for _ in range(60):
+    for _ in range(100):
         deed = dice.choice([*ACTS, "reschedule"])
         message_id = dice.choice(names)
         if deed == "reschedule":
