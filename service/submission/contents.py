@@ -37,13 +37,14 @@ class Contents:
             jobs = [RenderJob(source=source, variables=each.asked.variables) for each in group]
             rendered = await self._door.renderer.render(jobs, application=key.application)
             for each, result in zip(group, rendered, strict=True):
-                found[each] = _content(result, template)
+                found[each] = _content(result, template, of_merge=each.asked.own is not None)
         return found
 
 
-def _content(result: Any, template: Mapping[str, Any]) -> Content | Problem:
+def _content(result: Any, template: Mapping[str, Any], *, of_merge: bool) -> Content | Problem:
     if isinstance(result, BadTemplate):
-        pointer = "/template/variables" if result.code == "template_variable_missing" else "/template"
+        variables = "/variables" if of_merge else "/template/variables"
+        pointer = variables if result.code == "template_variable_missing" else "/template"
         return invalid([result.field_error(pointer)])
     return Content(subject=result.subject, text=result.text, html=result.html, template=template)
 

@@ -100,7 +100,7 @@ def _copy(
     return Asked(
         shape=shape.model_copy(update=changes),
         at=at,
-        own=frozenset(each.model_fields_set),
+        own=frozenset({*each.model_fields_set, "variables"}),
         idempotency_key=each.idempotency_key,
         variables={**variables, **(each.variables or {})},
     )
