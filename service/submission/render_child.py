@@ -19,6 +19,7 @@ environment. Nothing that it says comes out of the variables.
 """
 
 import gc
+import html  # noqa: F401
 import json
 import os
 import pprint  # noqa: F401
@@ -31,8 +32,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-# pprint, textwrap and jinja2.debug are what Jinja imports in the middle of its work, where a copy cannot open
-# a file any more.
+# html, pprint, textwrap and jinja2.debug are what Jinja imports in the middle of its work, where a copy cannot
+# open a file any more.
 import jinja2.debug  # noqa: F401
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
@@ -166,6 +167,8 @@ class _Part:
             self._refuse_others()
             self.variables = meta.find_undeclared_variables(self._ast)
             self._template = environment.from_string(self._ast)
+        except Bad:
+            raise
         except TemplateSyntaxError as exc:
             raise Bad("template_syntax", _said(exc.message or ""), part=name, line=exc.lineno) from None
         except (MemoryError, RecursionError):
@@ -403,6 +406,8 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Serve until the standard input ends."""
+    # uvloop hands down every descriptor that is not marked otherwise; nothing of the API's is for us.
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_AS, MEMORY)
