@@ -125,6 +125,7 @@ class Transaction:
     parameters: str  # what followed the path: "SIZE=123 BODY=8BITMIME"
     mail_reply: str | None = None
     rcpts: list[tuple[str, str | None]] = field(default_factory=list)
+    rcpt_parameters: list[str] = field(default_factory=list)  # what followed each path: "NOTIFY=NEVER"
     data_reply: str | None = None
     octets: bytes | None = None  # the content, once the dot was read
     content_octets: int = 0  # read so far, as they came over the wire
@@ -460,11 +461,12 @@ class _Dialogue:
         await self._answer("mail", path, "250 2.1.0 Sender OK", note=note)
 
     async def _rcpt(self, argument: str) -> None:
-        path, _ = _path(argument, "TO:")
+        path, parameters = _path(argument, "TO:")
         transaction = self._transaction
         if transaction is None:
             await self._send("503 5.5.2 Need mail command")
             return
+        transaction.rcpt_parameters.append(parameters)
 
         def note(said: str | None) -> None:
             transaction.rcpts.append((path, said))

@@ -33,6 +33,7 @@ from service.mail.envelope import Envelope
 from service.routes.mx import MxFinder, first_reached
 from service.routes.route import BasicLogin, Lane, OAuthLogin
 from service.routes.tokens import TokenRefused, Tokens, TokenUnavailable
+from service.smtp.dsn import Dsn
 from service.smtp.faults import SmtpFault
 from service.smtp.peer import Peer
 from service.smtp.phase import Phase
@@ -166,12 +167,14 @@ class Attempt:
 
     async def _transmit(self, envelope: Envelope, octets: bytes) -> Report:
         session = await self._session()
+        asked = self.claimed.dsn
         return await session.transmit(
             envelope,
             octets,
             smtputf8=self.claimed.smtputf8,
             eightbit=self.claimed.eightbit,
             before_dot=self._fence,
+            dsn=None if asked is None else Dsn.of(asked),
         )
 
     async def _session(self) -> Session:

@@ -19,7 +19,7 @@ are looked at.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -85,6 +85,7 @@ class Claimed:
     expires_at: datetime
     alone: bool
     seat: str | None  # a new seat, for a session to be opened; None: use one of the free ones
+    dsn: Mapping[str, Any] | None = None  # reports to ask the peer for: notify, return, envid (RFC 3461)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,8 @@ _TAKE = text("""
           FROM claimed WHERE seat IS NOT NULL
         RETURNING id
     )
-    SELECT claimed.*, carried.recipients, carried.external_count, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain
+    SELECT claimed.*, carried.recipients, carried.external_count, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain,
+           m.dsn
       FROM claimed JOIN carried ON carried.delivery_id = claimed.id
       JOIN messages m ON m.id = claimed.message_id
      ORDER BY claimed.attempt_id
@@ -520,6 +522,7 @@ async def _take(
             expires_at=row.expires_at,
             alone=row.alone,
             seat=row.seat,
+            dsn=row.dsn,
         )
         for row in taken
     )

@@ -20,6 +20,7 @@ from service.sandbox import external, replies
 from service.sandbox.behaviours import When, behaviour_of
 from service.sandbox.config import DoorName, SandboxMailbox
 from service.sandbox.content import HEADER_LIMIT, Head
+from service.sandbox.dsn import Asked
 from service.sandbox.mailroom import Carried, Taken
 from service.sandbox.replies import Reply
 from service.sandbox.tenant import Tenant
@@ -86,6 +87,7 @@ class Transaction:
     binary: bool = False  # BODY=BINARYMIME, which DATA cannot carry
     recipients: list[str] = field(default_factory=list)
     answers: list[dict[str, str | None]] = field(default_factory=list)  # every RCPT and what it was told
+    asked: Asked = field(default_factory=Asked)  # which reports the client wants
     chunks: bytearray | None = None  # of BDAT, as far as they are worth keeping
     chunked: int = 0  # octets of BDAT so far, kept or not
 
@@ -255,11 +257,14 @@ class Door:
             mailbox=bearer.mailbox,
             method=bearer.method,
             connector=bearer.connector,
+            dsn=transaction.asked.as_json(),
         )
         taken = self._tenant.mailroom.take(
             octets, head, carried=carried, delay=delay, sent_items=sent_items, returned=tuple(came_back)
         )
-        if came_back:
+        if told := {
+            name: reply for name, reply in came_back.items() if transaction.asked.wants_failure(name)
+        }:
             self._tenant.reports.write(
                 taken,
                 octets,
@@ -270,7 +275,7 @@ class Door:
                         backend=session.back_end,
                         client=session.client,
                     )
-                    for recipient, reply in came_back.items()
+                    for recipient, reply in told.items()
                 },
                 reporter=session.back_end,
                 domain=self._tenant.config.accepted_domains[0],

@@ -53,6 +53,7 @@ class Taken:
     size: int  # octets
     sha256: str
     sent_items: bool  # a copy lies in the mailbox
+    dsn: dict[str, Any] | None  # which reports the client asked for (RFC 3461)
 
     def as_json(self) -> dict[str, Any]:
         """Return it for people and tests, times in RFC 3339."""
@@ -75,6 +76,7 @@ class Carried:
     hello: str
     reverse_path: str
     recipients: tuple[str, ...]
+    dsn: dict[str, Any] | None = None
     connector: str | None = None
     client_certificate: str | None = None
 

@@ -110,7 +110,9 @@ def _mail(
     words = "".join(
         f"{recipient}\r\nRemote server returned '{reason}'\r\n\r\n" for recipient, reason in reasons.items()
     )
+    envid = (taken.dsn or {}).get("envid")
     status = (
+        f"{_field('Original-Envelope-Id', envid) if envid else ''}"
         f"Reporting-MTA: dns;{reporter}\r\n"
         f"Received-From-MTA: dns;{taken.hello}\r\n"
         f"Arrival-Date: {format_datetime(taken.at)}\r\n\r\n"

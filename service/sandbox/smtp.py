@@ -22,7 +22,7 @@ from email.utils import format_datetime
 
 import structlog
 
-from service.sandbox import grammar, replies
+from service.sandbox import dsn, grammar, replies
 from service.sandbox.behaviours import Act, Behaviour, When, behaviour_of
 from service.sandbox.config import Moment
 from service.sandbox.content import Intake, read_head
@@ -235,6 +235,7 @@ class Dialogue:
             reverse_path=path.text,
             smtputf8="SMTPUTF8" in path.options,
             binary=path.options.get("BODY", "").upper() == "BINARYMIME",
+            asked=dsn.of_mail(path.options),
         )
         return replies.SENDER_OK
 
@@ -245,6 +246,7 @@ class Dialogue:
         if transaction.chunks is not None:
             return replies.BAD_SEQUENCE
         path = grammar.read_path(argument, keyword="TO", known=_RCPT_OPTIONS)
+        transaction.asked.for_recipient(path.text, path.options)
         answer: dict[str, str | None] = {"email": path.text, "reply": None}
         transaction.answers.append(answer)  # stays without a reply where the session ends here
         reply = await self._decide_recipient(transaction, path)

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from service.mail.address import Address
 from service.mail.envelope import Envelope
 from service.smtp.content import NotCanonical, stuffed
+from service.smtp.dsn import Dsn
 from service.smtp.faults import (
     ContentUnfit,
     ExtensionMissing,
@@ -76,6 +77,7 @@ class _Transaction:
 
     envelope: Envelope
     octets: bytes
+    dsn: Dsn | None = None  # reports to ask for; None where the peer does not offer them
     parameters: str = ""  # of MAIL
     mail: Reply | None = None
     recipients: dict[Address, Reply] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Session:
         smtputf8: bool,
         eightbit: bool,
         before_dot: Callable[[], Awaitable[bool]],
+        dsn: Dsn | None = None,
     ) -> Report:
         """Carry one message to the peer, and report what happened.
 
@@ -143,8 +146,10 @@ class Session:
         `eightbit` say what it needs of the peer (RFC 6531, RFC 6152). `before_dot` is awaited
         when all of the content has left and only the dot is missing: False means that the
         message must not be sent now. What `before_dot` raises is passed on; no dot is sent.
+        `dsn` asks for reports (RFC 3461); a peer that does not offer them gets the message
+        without, and the transcript says so.
         """
-        transaction = _Transaction(envelope=envelope, octets=octets)
+        transaction = _Transaction(envelope=envelope, octets=octets, dsn=dsn)
         return await self._reported(
             transaction,
             self._converse(transaction, smtputf8=smtputf8, eightbit=eightbit, before_dot=before_dot),
@@ -272,8 +277,18 @@ class Session:
                 detail = "The message needs SMTPUTF8; the peer does not offer it."
                 return ExtensionMissing("smtputf8_not_offered", phase=Phase.MAIL, detail=detail)
             parameters += " SMTPUTF8"
-        transaction.parameters = parameters
+        transaction.parameters = parameters + self._reports(transaction)
         return None
+
+    def _reports(self, transaction: _Transaction) -> str:
+        """Write what MAIL says of reports; nothing where the peer does not offer them."""
+        if transaction.dsn is None:
+            return ""
+        if "DSN" in self._extensions:
+            return transaction.dsn.of_mail()
+        transaction.dsn = None
+        self._wire.transcript.note(Phase.MAIL, "the peer does not offer DSN: no reports are asked for")
+        return ""
 
     async def _mail(self, transaction: _Transaction) -> bool:
         path = transaction.envelope.reverse_path
@@ -289,7 +304,8 @@ class Session:
         """Name each recipient; False when the peer accepted none."""
         self._wire.phase = Phase.RCPT
         for path in transaction.envelope.forward_paths:
-            reply = await self._ask(f"RCPT TO:<{path}>", within=self._limits.rcpt)
+            reports = "" if transaction.dsn is None else transaction.dsn.of_rcpt(path)
+            reply = await self._ask(f"RCPT TO:<{path}>{reports}", within=self._limits.rcpt)
             transaction.recipients[path] = reply
             _unless_closing(reply, Phase.RCPT)
         accepted = any(reply.positive() for reply in transaction.recipients.values())

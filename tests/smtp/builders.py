@@ -8,6 +8,7 @@ from typing import Any
 
 from service.mail.address import Address
 from service.mail.envelope import Envelope
+from service.smtp.dsn import Dsn
 from service.smtp.session import Login, Report, Session, open_session
 from tests.peer import ScriptedPeer, patient_timeouts
 
@@ -49,9 +50,15 @@ async def send(
     smtputf8: bool = False,
     eightbit: bool = False,
     before_dot: Callable[[], Awaitable[bool]] = yes,
+    dsn: Dsn | None = None,
 ) -> Report:
     return await session.transmit(
-        envelope or an_envelope(), octets, smtputf8=smtputf8, eightbit=eightbit, before_dot=before_dot
+        envelope or an_envelope(),
+        octets,
+        smtputf8=smtputf8,
+        eightbit=eightbit,
+        before_dot=before_dot,
+        dsn=dsn,
     )
 
 
