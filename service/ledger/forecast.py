@@ -102,7 +102,8 @@ def _earliest(state: LaneState, place: Place) -> tuple[datetime, list[str], bool
         because.append(f"this sender rests on this lane until {_clock(stop.until)}: {_title(stop.error)}")
         at, exact = max(at, stop.until), False
     elif place.due_at > state.now and not because:
-        because.append(f"its next attempt is due at {_clock(place.due_at)}")
+        what = "it is scheduled for" if place.scheduled else "its next attempt is due at"
+        because.append(f"{what} {_clock(place.due_at)}")
     return at, because, exact
 
 

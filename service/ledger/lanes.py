@@ -174,10 +174,12 @@ class Place:
     due_at: datetime
     own_ahead: int  # its application's deliveries of the same priority that are due before it
     counted_all: bool
+    scheduled: bool = False  # its time is the one that the application asked for
 
 
 _PLACES = text("""
-    SELECT d.id, d.lane, d.sender, d.application, d.priority, d.external, d.due_at, ahead.before_it
+    SELECT d.id, d.lane, d.sender, d.application, d.priority, d.external, d.due_at, ahead.before_it,
+           d.attempts = 0 AND d.due_at = (SELECT scheduled_at FROM messages WHERE id = d.message_id) AS scheduled
       FROM (SELECT DISTINCT ON (lane) * FROM deliveries
              WHERE message_id = :message AND due_at IS NOT NULL
              ORDER BY lane, due_at DESC, id DESC) AS d
@@ -208,6 +210,7 @@ async def places(db: AsyncConnection, message_id: str) -> list[Place]:
             due_at=row.due_at,
             own_ahead=row.before_it,
             counted_all=row.before_it < COUNTED,
+            scheduled=bool(row.scheduled),
         )
         for row in found
     ]

@@ -325,8 +325,8 @@ class Desk:
     def _accepted(self, messages: Collection[NewMessage], traffic: _Traffic) -> None:
         lanes: set[str] = set()
         for message in messages:
-            if message.scheduled_at is None:
-                lanes.update(delivery.lane for delivery in message.deliveries)
+            # A drain that rests has to hear of a message that is due later than it meant to look again, too.
+            lanes.update(delivery.lane for delivery in message.deliveries)
             traffic.since[message.application] += len(message.deliveries)
             log.info(
                 "message.accepted",

@@ -8,7 +8,7 @@ is no time, and the words say so: an expectation never costs an acceptance.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -117,11 +117,14 @@ def _of_new(reading: _Reading, message: NewMessage, lane: str, *, external: bool
         application=message.application,
         priority=message.priority,
         external=external,
-        due_at=reading.state.now,
-        own_ahead=own + since,
+        due_at=message.scheduled_at or reading.state.now,
+        # Who is ahead of it when its time has come, nobody can know.
+        own_ahead=0 if message.scheduled_at else own + since,
         counted_all=reading.state.counted_all,
+        scheduled=message.scheduled_at is not None,
     )
-    return forecast(reading.state, place)
+    state = replace(reading.state, waiting=()) if message.scheduled_at else reading.state
+    return forecast(state, place)
 
 
 def _decided(found: Sequence[Forecast]) -> Expectation:

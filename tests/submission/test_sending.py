@@ -292,6 +292,17 @@ async def test_times_that_cannot_be_are_refused(house: House, changes: dict[str,
     assert (answer.status_code, pointers(answer)) == (422, [pointer])
 
 
+async def test_a_scheduled_message_is_expected_at_its_time(house: House) -> None:
+    """Accepted and read, it says the hour that was asked for, and that this is why."""
+    at = datetime.now(UTC) + timedelta(hours=5)
+    accepted = await house.client.post("/messages", json=a_message(scheduled_at=at.isoformat()))
+    shown = await house.message(accepted.json()["id"])
+
+    for each in (accepted.json(), shown):
+        assert abs(datetime.fromisoformat(each["expected_at"]) - at) < timedelta(seconds=3)
+        assert each["expected_because"][0].startswith("it is scheduled for")
+
+
 async def test_prefer_wait_answers_with_the_end(database_url: str, redis_url: str, tmp_path: Path) -> None:
     """With `Prefer: wait` the 202 has the final state; a peer that takes too long leaves it open."""
     async with (
