@@ -1,9 +1,10 @@
 """The presses: the few processes that render, started when they are first needed, and replaced when they die.
 
 A press prints one request at a time (`render_child`). The first request starts the first press; more are
-started while requests wait, up to `MOST`. One application has no more than `MOST_OF_ONE` of them at a time,
-so that its bombs leave a press to the others. Whoever waits does so in order, for a short time, and not
-beside many: then it is `Busy`, which says nothing about the template.
+started while requests wait, up to `MOST`. Of those that wait the application goes first that has used the
+presses least in the last moments. One has no more than `MOST_OF_ONE` at a time, and the last free press is for
+those that used little, so that bombs leave a press to everybody else. Nobody waits for long, nor beside many:
+then it is `Busy`, which says nothing about the template.
 
 A press is killed with its copies, as a group, when the API closes, when a request is given up in the middle,
 and when the press does not keep its time; another one takes its place. Should the API be killed, its presses
@@ -31,9 +32,12 @@ PROGRAM = Path(__file__).with_name("render_child.py")
 
 MOST = 3  # presses of this process, with about 25 MB of memory each
 MOST_OF_ONE = 2  # that print for one application at a time
+_LITTLE_SECONDS = 1.0  # of a press, used lately: who used more does not get the last free one
+_HALF_LIFE_SECONDS = 5.0  # of what was used
+_REMEMBERED = 1_000  # applications
 _WAITING, _WAITING_OF_ONE = 64, 32  # requests
-_WAIT_SECONDS = 0.5  # for a press
-_WHOLE_SECONDS = 0.85  # for a press and the printing: the answer is there within a second
+_WAIT_SECONDS = 0.45  # for a press
+_WHOLE_SECONDS = 0.8  # for a press and the printing: the answer is there within a second
 _LEAST_SECONDS = 0.05  # with less there is no use in beginning
 _GRACE_SECONDS = 0.1  # that a press may be late
 _START_SECONDS = 10.0  # a press has loaded Jinja after 0.1 s, on a machine with nothing else to do
@@ -140,6 +144,36 @@ class _Turn:
     press: asyncio.Future[_Press]
 
 
+class Shares:
+    """Which application uses how many presses now, and how long it used them lately."""
+
+    def __init__(self) -> None:
+        self._printing: Counter[str] = Counter()
+        self._used: dict[str, tuple[float, float]] = {}  # seconds, and when that was said
+
+    def used(self, application: str, now: float) -> float:
+        """Say how many seconds of a press it used; what is long ago counts less and less."""
+        seconds, at = self._used.get(application, (0.0, now))
+        return float(seconds * 0.5 ** ((now - at) / _HALF_LIFE_SECONDS))
+
+    def may_take(self, application: str, now: float) -> bool:
+        """Say whether it may have one more press."""
+        if self._printing[application] >= MOST_OF_ONE:
+            return False
+        return self._printing.total() < MOST - 1 or self.used(application, now) < _LITTLE_SECONDS
+
+    def take(self, application: str) -> None:
+        self._printing[application] += 1
+
+    def give_back(self, application: str, seconds: float, now: float) -> None:
+        """Take note that a press is free again, after so many seconds."""
+        self._printing[application] -= 1
+        self._printing += Counter()  # forgets those that have none
+        if len(self._used) >= _REMEMBERED:
+            self._used.clear()
+        self._used[application] = (self.used(application, now) + seconds, now)
+
+
 class Presses:
     """All presses of this process, and who may use them."""
 
@@ -148,7 +182,7 @@ class Presses:
         self._all: set[_Press] = set()
         self._starting = 0
         self._turns: list[_Turn] = []
-        self._printing: Counter[str] = Counter()  # presses in use, by application
+        self._shares = Shares()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -161,8 +195,9 @@ class Presses:
         until = loop.time() + _WHOLE_SECONDS
         for _ in range(2):
             press = await self._take(application, patience=min(_WAIT_SECONDS, until - loop.time()))
+            began = loop.time()
             try:
-                left = until - loop.time()
+                left = until - began
                 if left < _LEAST_SECONDS:
                     raise Busy
                 printed = await press.print(request, seconds=min(seconds, left))
@@ -171,7 +206,7 @@ class Presses:
                     log.warning("press.died", remedy="it is replaced; is the machine short of memory?")
                 continue
             finally:
-                self._give_back(press, application)
+                self._give_back(press, application, seconds=loop.time() - began)
             if printed.out_of_time and left < seconds:
                 raise Busy
             return printed
@@ -211,12 +246,10 @@ class Presses:
         if turn in self._turns:
             self._turns.remove(turn)
         elif turn.press.done() and not turn.press.cancelled():
-            self._give_back(turn.press.result(), turn.application)
+            self._give_back(turn.press.result(), turn.application, seconds=0.0)
 
-    def _give_back(self, press: _Press, application: str) -> None:
-        self._printing[application] -= 1
-        if not self._printing[application]:
-            del self._printing[application]
+    def _give_back(self, press: _Press, application: str, *, seconds: float) -> None:
+        self._shares.give_back(application, seconds, asyncio.get_running_loop().time())
         if press.sound and press in self._all:
             self._idle.append(press)
         else:
@@ -225,18 +258,19 @@ class Presses:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give idle presses to those who wait, in order, and start more where they are too few."""
+        """Give idle presses to those who wait and may have one, and start more where they are too few."""
         for press in [press for press in self._idle if not press.alive]:
             self._idle.remove(press)
             self._dismiss(press)
-        for turn in list(self._turns):
-            if self._printing[turn.application] >= MOST_OF_ONE:
+        now = asyncio.get_running_loop().time()
+        for turn in sorted(self._turns, key=lambda turn: self._shares.used(turn.application, now)):
+            if not self._shares.may_take(turn.application, now):
                 continue
             if not self._idle:
                 self._start()
                 return
             self._turns.remove(turn)
-            self._printing[turn.application] += 1
+            self._shares.take(turn.application)
             turn.press.set_result(self._idle.pop())
 
     def _start(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from jinja2.filters import FILTERS
 
+from service.submission.presses import Shares
 from service.submission.problems import Problem
 from service.submission.rendering import BadTemplate, Examined, Rendered, Renderer, RenderJob, Source
 from tests.submission import processes
@@ -479,6 +480,21 @@ async def test_one_application_leaves_a_press_to_the_others(renderer: Renderer) 
     assert isinstance(rendered, Rendered)
     assert pending
     assert len(processes.presses()) <= 3
+
+
+def test_who_used_little_goes_before_who_used_much() -> None:
+    """Use counts less as time goes by; nobody has all presses, and the last one is for those who used little."""
+    shares = Shares()
+    shares.take("loud")
+    shares.give_back("loud", 4.0, now=100.0)
+    shares.take("loud")
+    shares.take("other")
+
+    assert shares.used("quiet", 100.0) == 0.0 < shares.used("loud", 105.0) < shares.used("loud", 100.0)
+    assert (shares.may_take("loud", 100.0), shares.may_take("quiet", 100.0)) == (False, True)
+    assert shares.may_take("loud", 200.0)
+    shares.take("other")
+    assert not shares.may_take("other", 200.0)
 
 
 async def test_a_queue_that_is_full_says_so(renderer: Renderer) -> None:
