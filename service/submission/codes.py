@@ -6,7 +6,8 @@ The OpenAPI document lists an operation's codes from here, and `docs/errors.md` 
 `where` names what an operation has to have for a code to be one of its own:
 
     key             it needs a key                  body        it takes a body
-    query           it takes parameters             page        it is a list in pages
+    parameters      it takes any                    query       it takes some in its query
+    page            it is a list in pages
     MessageIn …     that shape, at whatever depth   send_message …   that operation alone
 
 A code of a field stands in `errors[].code`; where one field alone is wrong, it is the problem's code too.
@@ -37,8 +38,13 @@ _MEND = "Correct the field that `errors[].pointer` names."
 _ADDRESS = 'Give exactly one address: `a@b`, `"Name <a@b>"` or `{email, name}`.'
 _RAW = "Correct the message itself, or send its parts as fields and let Postroom write it."
 
-_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions"
-_DRAFT = "MessageIn"
+_SENDS = "send_message send_batch"
+_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions ActIn SettleIn"
+_DRAFT = "MessageIn BatchItemIn"
+_TEMPLATE = "create_template create_template_version render_template TemplateUseIn"
+
+_AGAIN = "retry_message release_message settle_message"
+_ACTS = f"cancel_message hold_message reschedule_message {_AGAIN}"
 
 # fmt: off
 _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
@@ -48,23 +54,43 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (400, "not_an_object", "body", "The body is JSON, and not an object.", "Send one JSON object."),
     (400, "too_deep", "body", "The body is nested deeper than 32 levels.", "Send less nesting."),
     (400, "disconnected", "body", "The connection ended in the middle of the body.", "Send the request again, with the same Idempotency-Key."),
+    (400, "bad_request", "parameters", "This is not an HTTP request, or its URL cannot be read.", "Send what RFC 9112 describes; a URL has 65,535 octets at the most."),
+    (400, "not_an_array", "send_batch", "The body is JSON, and not an array.", "Send one JSON array."),
     (401, "missing_key", "key", "The request has no key.", "Send `Authorization: Bearer pr_…`."),
     (401, "invalid_key", "key", "The key is not known.", "Check the key; `postroom keys create` makes one."),
     (401, "key_closed", "key", "The key was revoked or has expired.", "Use a new key."),
+    (401, "invalid_token", "key", "The access token is not one of Entra ID, or its signature is wrong.", "Ask Entra ID for a new token."),
+    (401, "token_expired", "key", "The access token has expired.", "Ask Entra ID for a new token."),
+    (401, "token_not_yet_valid", "key", "The access token is not valid yet.", "Set the clocks right."),
+    (401, "unknown_signing_key", "key", "The access token is signed with a key that the directory does not publish.", "Ask Entra ID for a new token; check `entra.tenant_id`."),
+    (401, "wrong_audience", "key", "The access token is for another API.", "Ask for the scope `<audience>/.default`, with the audience that is configured."),
+    (401, "wrong_issuer", "key", "The access token was issued by another directory.", "Ask the directory that is configured."),
+    (401, "wrong_tenant", "key", "The access token is of another tenant.", "Ask the tenant that is configured."),
     (403, "insufficient_scope", "key", "The key lacks the scope that the detail names.", "Use a key with this scope."),
+    (403, "network_not_allowed", "key", "The key may not be used from this network.", "Its `networks` say from which."),
+    (403, "delegated_token", "key", "The access token speaks for a person.", "Ask for one by the client credentials grant."),
+    (403, "no_roles", "key", "The application has none of Postroom's app roles.", "Assign one in Entra ID, and ask for a new token."),
+    (403, "recipient_not_allowed", _DRAFT, "The key may not send to this domain.", "`GET /me` lists the domains of a key."),
     (403, "sender_not_allowed", _DRAFT, "The key may not send from this address.", "`GET /me` lists the senders of a key."),
     (404, "not_found", "key", "There is no such resource for this key; another application's looks the same.", "Check the id, and which application's key is used."),
     (405, "method_not_allowed", "nowhere", "The path exists, and not with this method.", "Use a method that the OpenAPI document lists."),
     (408, "request_timeout", "body", "The body took too long to arrive.", "Send the request again, with the same Idempotency-Key."),
     (413, "request_too_large", "body", "The body is larger than a request may be.", "Send less, or smaller attachments."),
     (415, "unsupported_media_type", "body", "The body's content type is not for this path.", "Send `application/json`, or what the operation lists."),
+    (429, "too_many_wrong_keys", "key", "Too many wrong keys came from this address; known ones still work.", "Correct the key, and wait for `Retry-After`."),
+    (429, "quota_exceeded", _SENDS, "The key has sent what it may in this minute or day; `RateLimit` has the figures.", "Send the request again after `Retry-After`."),
+    (431, "head_too_large", "parameters", "The request's head is larger than 64 kB.", "Send less in the URL and the headers."),
     (500, "internal_error", "nowhere", "A bug of Postroom.", "Report the `request_id`; the log has the details under it."),
     (503, "ledger_unavailable", "key", "PostgreSQL cannot be used at the moment; nothing was stored.", "Send the request again after `Retry-After`, with the same Idempotency-Key."),
-    (503, "queue_full", "send_message", "Too many messages wait; nothing more is taken until some have gone.", "Send the request again after `Retry-After`."),
+    (503, "busy", "key", "There are too many connections or large requests at the moment.", "Send the request again after `Retry-After`."),
+    (503, "entra_unavailable", "key", "The keys of Entra ID cannot be had at the moment, so the token cannot be judged.", "Try again after `Retry-After`; API keys work as ever."),
+    (503, "rendering_busy", "TemplateUseIn render_template", "Too many templates are being rendered at the moment.", "Send the request again after `Retry-After`."),
+    (503, "queue_full", _SENDS, "Too many messages wait; nothing more is taken until some have gone.", "Send the request again after `Retry-After`."),
     # -- sending once --
-    (409, "request_in_progress", "send_message", "The first request under this Idempotency-Key is still running.", "Send it again after `Retry-After`."),
-    (422, "idempotency_key_invalid", "send_message", "Idempotency-Key is not one header of 1 to 256 visible ASCII characters.", "Use a UUID, for example."),
-    (422, "idempotency_key_reused", "send_message", "This Idempotency-Key was used with another request.", "Take a new key for a new request."),
+    (409, "request_in_progress", _SENDS, "The first request under this Idempotency-Key is still running.", "Send it again after `Retry-After`."),
+    (422, "idempotency_key_invalid", _SENDS, "Idempotency-Key is not one header of 1 to 256 visible ASCII characters.", "Use a UUID, for example."),
+    (422, "idempotency_key_reused", _SENDS, "This Idempotency-Key was used with another request.", "Take a new key for a new request."),
+    (422, "duplicate_idempotency_key", _SENDS, "Two messages of one request have the same idempotency key.", "Give each its own."),
     # -- JSON, and the form of fields --
     (422, "invalid", "body query", "Several fields are wrong; `errors` has each one.", _MEND),
     (422, "required", "body", "A field is missing.", "Give the field."),
@@ -97,12 +123,20 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "repeated", "query page", "A parameter stands twice.", "Give it once."),
     (422, "not_text", "query page", "A parameter holds NUL, or half of a surrogate pair.", "Remove it."),
     (422, "not_an_id", "page", "This is no id of an entry of this list.", "Take it from `next`, or from an entry."),
+    (422, "unknown_event", "list_events ReplayIn", "The feed has no such event.", "Begin without it."),
+    (422, "unknown_type", "list_events WebhookIn WebhookChangeIn", "There is no such type of event.", "The types are `recipient.` and a state."),
+    (422, "not_a_version", "list_template_versions get_template_version", "This is not the number of a version.", "Versions are numbered from 1."),
     (422, "exclusive", "page SuppressionIn", "Two parameters or fields exclude each other: `after` and `before`, `address` and `addresses`.", "Give one of them."),
-    (422, "not_a_time", "query MessageIn SuppressionIn", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
-    (422, "out_of_range", "page MessageIn SuppressionIn SuppressionRuleIn", "A number or a time is out of range.", "The detail says the range."),
+    (422, "not_a_time", "query MessageIn SuppressionIn RescheduleIn", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
+    (422, "out_of_range", "page MessageIn SuppressionIn SuppressionRuleIn RescheduleIn get_content", "A number or a time is out of range.", "The detail says the range."),
     # -- a message --
-    (422, "in_the_past", f"{_DRAFT} SuppressionIn", "The time has passed already.", "Give a later one."),
-    (422, "too_far", _DRAFT, "The time is too far away.", "Give an earlier one; the detail has the limit."),
+    (422, "in_the_past", f"{_DRAFT} SuppressionIn RescheduleIn", "The time has passed already.", "Give a later one."),
+    (422, "before_scheduled_at", f"{_DRAFT} RescheduleIn", "The message would end before it is sent.", "Give a later `expires_at`."),
+    (422, "too_far", f"{_DRAFT} RescheduleIn", "The time is too far away.", "Give an earlier one; the detail has the limit."),
+    (422, "never_alone", "DsnIn", "`never` stands alone (RFC 3461, section 4.1).", "Leave the others out."),
+    (422, "not_with_template", _DRAFT, "The template has this field already.", "Leave one of them out."),
+    (422, "not_with_merge", _DRAFT, "`merge` names the recipients.", "Leave one of them out."),
+    (422, "not_in_a_batch", "BatchItemIn", "A message of a batch cannot have this field.", "Use `POST /messages` or `POST /messages/plan`."),
     (422, "not_supported_yet", _DRAFT, "This version does not carry out this field.", "Leave it out."),
     (422, "too_many_recipients", _DRAFT, "The message has too many recipients.", "Send several messages."),
     (422, "not_with_raw", _DRAFT, "`raw` is the whole message; this field cannot stand beside it.", "Leave one of them out."),
@@ -161,6 +195,54 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "domain_idna", _ADDRESSES, "The domain is no internationalised domain name.", _ADDRESS),
     (422, "domain_syntax", _ADDRESSES, "The domain does not have the form of a domain.", _ADDRESS),
     (422, "domain_too_long", _ADDRESSES, "The domain has more than 255 octets.", _ADDRESS),
+    # -- acts on a message --
+    # -- templates --
+    (409, "name_taken", "TemplateIn TemplateChangeIn", "Another template of the application has this name.", "Take another name."),
+    (422, "name_invalid", "TemplateIn TemplateChangeIn", "A name has printable characters, no space at its ends, and does not begin with `tpl_`.", _MEND),
+    (422, "template_not_found", "TemplateUseIn", "There is no such template, or no such version of it.", "`GET /templates` lists them."),
+    (422, "template_not_published", "TemplateUseIn render_template", "No version of the template is published.", "Publish one, or name a version."),
+    (422, "template_version_not_found", "publish_template render_template", "The template has no version of this number.", "`GET /templates/{id}/versions` lists them."),
+    (422, "template_syntax", _TEMPLATE, "The template cannot be read; the detail has the line.", "Correct it."),
+    (422, "template_forbidden", _TEMPLATE, "The template asks for what a template may not have.", "Correct it; the detail says what it was."),
+    (422, "template_variable_missing", _TEMPLATE, "The template needs a variable that was not given; the detail names it.", "Give it, or a default in the template."),
+    (422, "template_failed", _TEMPLATE, "The template failed with these variables; the detail has the line.", "Correct the template or the variables."),
+    (422, "template_limit_exceeded", _TEMPLATE, "The template takes too much time, memory or output.", "Make it smaller."),
+    (422, "template_subject_not_one_line", _TEMPLATE, "The subject holds a line break with these variables.", "Correct the template or the variables."),
+    (422, "template_not_text", _TEMPLATE, "What is rendered holds NUL, or half of a surrogate pair.", "Correct the variables."),
+    # -- keys --
+    (409, "key_closed", "KeyChangesIn KeyRotationIn", "The key was revoked or has expired.", "Make a new one."),
+    (409, "key_replaced", "KeyRotationIn", "Another key has taken the place of this one already.", "Revoke that one to rotate this one again."),
+    (409, "not_a_key", "rotate_own_key", "The caller came with an access token, which Entra ID renews.", "Ask Entra ID for a new token."),
+    (422, "unknown_scope", "KeyIn KeyChangesIn", "There is no such scope.", "`GET /me` shows the form; the guide lists the scopes."),
+    (422, "not_a_sender", "KeyIn KeyChangesIn", "This is neither an address nor `@` and a domain.", _MEND),
+    (422, "not_a_domain", "KeyIn KeyChangesIn", "This is not a domain.", _MEND),
+    (422, "not_a_network", "KeyIn KeyChangesIn", "This is not a network such as 10.0.0.0/8.", _MEND),
+    (422, "not_printable", "KeyIn KeyChangesIn", "A name is 1 to 100 printable characters.", _MEND),
+    # -- webhooks --
+    (409, "too_many_webhooks", "create_webhook", "The application has as many webhooks as it may have.", "Delete one first."),
+    (409, "webhook_disabled", "test_webhook replay_webhook replay_webhook_delivery", "The webhook is disabled; `disabled_reason` and `last_error` say why.", "Enable it with PATCH first."),
+    (422, "not_an_address", "WebhookIn WebhookChangeIn", "This is not the address of a web server.", "Write `https://host/path`."),
+    (422, "login_in_address", "WebhookIn WebhookChangeIn", "There is a user name or password in the address.", "Leave it out; the signature says who calls."),
+    (422, "fragment", "WebhookIn WebhookChangeIn", "There is a fragment (`#…`) in the address.", "Leave it out."),
+    (422, "http_not_allowed", "WebhookIn WebhookChangeIn", "The address is not https.", "Use https."),
+    (422, "address_not_allowed", "WebhookIn WebhookChangeIn", "The address leads into a private or reserved network.", "Use another host, or allow the network in the configuration."),
+    (422, "null", "WebhookChangeIn", "This field has no null.", "Leave it out to keep it."),
+    (429, "too_many_streams", "list_events", "There are as many streams of events as there may be.", "Poll `GET /events`, or share a stream."),
+    # -- acts on messages --
+    (403, "test_key", _ACTS, "A test key acts on messages of test keys only.", "Use a live key of the application."),
+    (409, "attempt_running", _ACTS, "An attempt has the recipients in hand at this moment.", "Ask again after `Retry-After`, when it has ended."),
+    (409, "not_cancelable", "cancel_message", "Nothing of the message waits any more; the detail says how it stands.", "Nothing: what is sent cannot be called back."),
+    (409, "not_retryable", "retry_message", "Nothing of the message has failed, expired or been canceled, or is deferred.", "Nothing; an uncertain recipient is settled instead."),
+    (409, "not_holdable", "hold_message", "Nothing of the message waits to be sent.", "Nothing; the detail says how it stands."),
+    (409, "not_held", "release_message", "Nothing of the message is held.", "Nothing; the detail says how it stands."),
+    (409, "not_uncertain", "settle_message", "Nothing of the message is uncertain.", "Nothing; the detail says how it stands."),
+    (409, "not_scheduled", "reschedule_message", "The message does not wait for its time, or was tried already.", "Hold or cancel it, if it waits."),
+    (409, "lane_gone", _AGAIN, "The configuration no longer has the lane, and no other route takes the recipients; `plan` says why not.", "Configure the route again, or another one that takes them."),
+    (409, "suppressed", _AGAIN, "The addresses are suppressed.", "Lift the entry that `GET /suppressions` shows, then retry."),
+    (422, "not_a_recipient", "ActIn SettleIn", "The message has no such recipient.", "Name addresses as the message has them."),
+    # -- what was sent --
+    (404, "attachment_not_found", "get_content", "The message has no attachment of this number.", "They are counted from 0, in the order of `attachments`."),
+    (410, "content_gone", "get_content", "The content is no longer kept; the message and its ledger are.", "Nothing: it cannot be brought back."),
     # -- routes --
     (409, "check_in_progress", "check_route", "Another process has been checking this route for too long.", "Ask again after `Retry-After`."),
     (429, "too_many_test_messages", "check_route", "A test message went through this route a moment ago.", "Ask again after `Retry-After`, or without `send_to`."),
@@ -182,6 +264,10 @@ CODES: tuple[Code, ...] = tuple(
 
 #: What the framework refuses by itself has this code, with whatever status.
 REFUSED = "refused"
+
+
+#: What stands under `/emails` only, where problems have Resend's form.
+RESEND = frozenset({"message_busy", "not_in_this_state", "batch_size"})
 
 
 def codes_of(traits: Collection[str], status: int) -> list[Code]:

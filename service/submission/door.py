@@ -50,17 +50,20 @@ def problem_answer(description: str) -> dict[str, Any]:
     }
 
 
-_REFUSALS = {
-    400: "The body is not JSON.",
+#: What each status says of itself, for the OpenAPI document.
+REFUSALS = {
+    400: "The request cannot be read, or its body is not JSON.",
     401: "No valid API key or access token.",
     403: "The caller lacks the scope, or is restricted.",
     404: "There is no such resource for this caller.",
     408: "The body took too long to arrive.",
     409: "The state of the resource does not allow it now.",
+    410: "It is no longer kept.",
     413: "The body is too large.",
     415: "The body's content type is not for this path.",
     422: "A field or a parameter is wrong.",
     429: "Too many requests, or a quota is used up: see Retry-After and RateLimit.",
+    431: "The request's head is too large.",
     503: "The ledger cannot be used at the moment, or the queue is full: see Retry-After.",
 }
 
@@ -71,7 +74,7 @@ def refusals(*statuses: int, **said: str) -> dict[int | str, dict[str, Any]]:
     `said` has words of its own for a status: `s404="No such template."`.
     """
     return {
-        status: problem_answer(said.get(f"s{status}", _REFUSALS[status]))
+        status: problem_answer(said.get(f"s{status}", REFUSALS[status]))
         for status in sorted({401, 403, 429, 503, *statuses})
     }
 

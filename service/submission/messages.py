@@ -301,26 +301,34 @@ class Intake:
     def _schedule(self, written: str | None, *, now: datetime) -> datetime | None:
         if written is None:
             return None
-        at = read_moment(written, "/scheduled_at")
-        if at <= now:
-            raise unprocessable("/scheduled_at", "in_the_past", "The time has passed already.")
-        if at - now > self.limits.longest_schedule:
-            days = self.limits.longest_schedule // timedelta(days=1)
-            raise unprocessable("/scheduled_at", "too_far", f"A message may be scheduled {days} days ahead.")
-        return at
+        return check_schedule(read_moment(written, "/scheduled_at"), self.limits, now=now)
 
     def _expiry(self, written: str | None, *, now: datetime, start: datetime) -> datetime:
         if written is None:
             return start + self.limits.expires_after
-        at = read_moment(written, "/expires_at")
-        if at <= now:
-            raise unprocessable("/expires_at", "in_the_past", "The time has passed already.")
-        if at <= start:
-            raise unprocessable("/expires_at", "before_scheduled_at", "It would end before it is sent.")
-        if at - start > self.limits.longest_life:
-            days = self.limits.longest_life // timedelta(days=1)
-            raise unprocessable("/expires_at", "too_far", f"A message may live {days} days at the most.")
-        return at
+        return check_expiry(read_moment(written, "/expires_at"), self.limits, now=now, start=start)
+
+
+def check_schedule(at: datetime, limits: SubmissionLimits, *, now: datetime) -> datetime:
+    """Return the time before which a message shall not go; raises Problem."""
+    if at <= now:
+        raise unprocessable("/scheduled_at", "in_the_past", "The time has passed already.")
+    if at - now > limits.longest_schedule:
+        days = limits.longest_schedule // timedelta(days=1)
+        raise unprocessable("/scheduled_at", "too_far", f"A message may be scheduled {days} days ahead.")
+    return at
+
+
+def check_expiry(at: datetime, limits: SubmissionLimits, *, now: datetime, start: datetime) -> datetime:
+    """Return the time at which a message that goes from `start` on is given up; raises Problem."""
+    if at <= now:
+        raise unprocessable("/expires_at", "in_the_past", "The time has passed already.")
+    if at <= start:
+        raise unprocessable("/expires_at", "before_scheduled_at", "It would end before it is sent.")
+    if at - start > limits.longest_life:
+        days = limits.longest_life // timedelta(days=1)
+        raise unprocessable("/expires_at", "too_far", f"A message may live {days} days at the most.")
+    return at
 
 
 def read_moment(written: str, pointer: str) -> datetime:

@@ -17,6 +17,7 @@ _TITLES = {
     405: "This method is not for this path",
     408: "The request took too long to arrive",
     409: "Not at this moment",
+    410: "It is no longer kept",
     413: "The request is too large",
     415: "This content type is not for this path",
     422: "The request cannot be carried out as it stands",
@@ -62,7 +63,9 @@ class Problem(Exception):  # the word of RFC 9457
     @property
     def retryable(self) -> bool:
         """Say whether the same request may succeed later."""
-        return self.status in {408, 409, 429, 503}
+        if self.status == 409:
+            return self.retry_after is not None  # what runs will end; a state does not pass by waiting
+        return self.status in {408, 429, 503}
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Write the problem as JSON."""
