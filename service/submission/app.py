@@ -15,8 +15,10 @@ from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
 from service.submission import (
+    acting,
     checking,
     documentation,
+    events,
     explaining,
     finding,
     keys,
@@ -27,6 +29,7 @@ from service.submission import (
     suppression_rules,
     suppressions,
     templates,
+    webhooks,
 )
 from service.submission.bodies import BodiesInFlight
 from service.submission.document import document
@@ -38,11 +41,13 @@ from service.submission.problems import Problem, by_status, ledger_unavailable, 
 from service.submission.rendering import Renderer
 from service.submission.resend import emails
 from service.submission.resend.errors import ErrorsInTheirForm
+from service.submission.telling import Telling
 
 _GROUPS = (
     sending,
     finding,
     reading,
+    acting,
     routes,
     checking,
     explaining,
@@ -50,6 +55,8 @@ _GROUPS = (
     suppressions,
     templates,
     keys,
+    events,
+    webhooks,
     probes,
     emails,
     documentation,
@@ -67,6 +74,7 @@ def create_app(
     clock: Clock,
     health: Health,
     check: Checks,
+    telling: Telling,
     entra: EntraApi | None = None,
 ) -> FastAPI:
     """Make the application; whoever calls opens and closes what it is given, and `app.state.renderer`."""
@@ -96,6 +104,8 @@ def create_app(
                 "name": "keys",
                 "description": "Who may do what: API keys, their restrictions and their rotation.",
             },
+            {"name": "events", "description": "What happened, in order: page by page, or as a stream."},
+            {"name": "webhooks", "description": "What happens, posted to an address (Standard Webhooks)."},
             {"name": "service", "description": "Who am I, and is the service well?"},
         ],
         # What the framework would refuse by itself, we refuse in our own words.
@@ -113,6 +123,7 @@ def create_app(
         health=health,
         check=check,
         renderer=app.state.renderer,
+        telling=telling,
         entra=entra,
     )
     app.state.door = door
