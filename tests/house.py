@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx2
 import yaml
+from fastapi import FastAPI
 
 from service import wiring
 from service.delivery.attempt import Kit
@@ -156,6 +157,7 @@ class House(Door):
     settings: Settings
     rung: list[str]
     workers: list[RunningWorker] = field(default_factory=list)
+    app: FastAPI | None = None
 
     async def start_worker(self) -> RunningWorker:
         closers = contextlib.AsyncExitStack()
@@ -210,7 +212,7 @@ async def a_house(
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://postroom", headers=headers
         ) as client:
-            house = House(client=client, ledger=ledger, settings=settings, rung=[])
+            house = House(client=client, ledger=ledger, settings=settings, app=app, rung=[])
             try:
                 for _ in range(workers):
                     await house.start_worker()
