@@ -60,9 +60,8 @@ class Connection(HttpToolsProtocol):
 
     # -- the connection --------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Take the connection, or refuse it where there are too many."""
-        assert isinstance(transport, asyncio.Transport)
         if len(self.connections) >= self.limits.connections and not self._make_room():
             self._is_refused = True
             _log.warning("connection.refused", connections=len(self.connections))

@@ -25,6 +25,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.submission import announcements
 from service.submission.codes import CODES, Code, codes_of
+from service.submission.door import BODY, REFUSALS
 from service.submission.examples import Examples
 from service.submission.problems import FieldError, Problem
 
@@ -49,8 +50,13 @@ _HEADERS: Mapping[str, Json] = {
     "503": {"Retry-After": _RETRY_AFTER},
 }
 
+_WHOLE_MESSAGE = "From: Contoso <noreply@contoso.com>\r\nTo: ana@contoso.com\r\nSubject: Your receipt\r\n\r\nThank you.\r\n"
+
 #: Codes that a description may list; more of them are read in the examples.
 _FEW = 8
+
+#: What follows from what an operation has: from its key, its parameters (the server reads them), its body.
+_ALWAYS = {"key": (401, 403, 429, 503), "parameters": (400, 431), "body": BODY}
 
 _TRANSCRIPT = "S: 220 smtp.office365.com Microsoft ESMTP MAIL Service ready\nC: EHLO postroom.contoso.com\n"
 
@@ -97,7 +103,14 @@ _METHODS = {"get", "put", "post", "patch", "delete", "head", "options"}
 def _finish(operation: Json, schemas: Mapping[str, Json]) -> None:
     """Complete one operation in place."""
     examples, traits = Examples(schemas), _traits(operation, schemas)
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    for trait, statuses in _ALWAYS.items():
+        for status in statuses if trait in traits else ():
+            operation["responses"].setdefault(str(status), _plain_problem(status))
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        if "json" not in kind:
+            # Octets, for generators of clients and of tests; OpenAPI 3.0's word, which they all know.
+            content["schema"] = {**content["schema"], "format": "binary"}
+            content.setdefault("example", _WHOLE_MESSAGE)
         if "example" not in content and "examples" not in content and content.get("schema"):
             content["example"] = examples.of(content["schema"], whole=False)
     responses: Json = operation["responses"]
@@ -115,12 +128,18 @@ def _finish(operation: Json, schemas: Mapping[str, Json]) -> None:
             _finish_answer(answer, schemas, examples)
 
 
+def _plain_problem(status: int) -> Json:
+    """Describe a problem as an endpoint would have done it."""
+    schema = {"$ref": f"#/components/schemas/{_PROBLEM}"}
+    return {"description": REFUSALS[status], "content": {"application/problem+json": {"schema": schema}}}
+
+
 def _finish_problem(answer: Json, codes: list[Code]) -> None:
     names = [each.code for each in codes]
     answer["content"] = {
         "application/problem+json": {
             "schema": {"$ref": f"#/components/schemas/{_PROBLEM}"},
-            "examples": {name: {"$ref": f"#/components/examples/{name}"} for name in names},
+            "examples": {each.code: {"$ref": f"#/components/examples/{_name(each)}"} for each in codes},
         }
     }
     if len(names) <= _FEW:
@@ -157,6 +176,8 @@ def _traits(operation: Json, schemas: Mapping[str, Json]) -> set[str]:
     traits = {operation["operationId"]}
     if operation.get("security"):
         traits.add("key")
+    if operation.get("parameters"):
+        traits.add("parameters")
     queried = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
     if queried:
         traits.add("query")
@@ -186,16 +207,20 @@ def _reached(part: Any, schemas: Mapping[str, Json]) -> set[str]:
 
 
 def _problem_examples(described: Json) -> Iterator[tuple[str, Json]]:
-    """Give an example for each code that the document names."""
+    """Give an example for each code that the document names, under its status."""
     named = {
-        code
+        f"{status}.{code}"
         for operation in operations(described)
-        for answer in operation["responses"].values()
+        for status, answer in operation["responses"].items()
         for code in answer.get("x-codes", ())
     }
     for each in CODES:
-        if each.code in named:
-            yield each.code, {"summary": each.means, "value": _problem(each)}
+        if _name(each) in named:
+            yield _name(each), {"summary": each.means, "value": _problem(each)}
+
+
+def _name(code: Code) -> str:
+    return f"{code.status}.{code.code}"
 
 
 def _problem(code: Code) -> Any:
@@ -213,10 +238,14 @@ def unconnected() -> FastAPI:
     from datetime import UTC, datetime, timedelta
 
     from service.ledger import Ledger
+    from service.ledger.sealing import Seal
     from service.routes.advice import Organization
     from service.routes.choice import RouteBook
+    from service.routes.mx import Resolver
+    from service.routes.targets import TargetRules, Targets
     from service.submission.app import create_app
     from service.submission.limits import SubmissionLimits
+    from service.submission.telling import Telling
 
     class _Nothing:
         revision = ""
@@ -230,8 +259,9 @@ def unconnected() -> FastAPI:
     async def no_check(route: object, asked: object) -> None:
         del route, asked
 
+    ledger = Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1)
     return create_app(
-        ledger=Ledger.open("postgresql://nobody@localhost/nothing", name="document", connections=1),
+        ledger=ledger,
         book=RouteBook((), order=()),
         lane_limits={},
         organization=Organization(),
@@ -242,6 +272,7 @@ def unconnected() -> FastAPI:
         clock=lambda: datetime.now(UTC),
         health=_Nothing(),
         check=no_check,
+        telling=Telling(ledger, targets=Targets(TargetRules(), Resolver()), seal=Seal(None)),
     )
 
 

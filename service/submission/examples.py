@@ -219,8 +219,9 @@ class Examples:
         for name, described in fields.items():
             if not whole and name not in required:
                 continue
-            if name == "id" and kind in _PREFIXES and (owner, name) not in _SPECIAL:
-                shown[name] = f"{_PREFIXES[kind]}_{_ULID}"
+            own = f"{_PREFIXES.get(kind)}_{_ULID}"
+            if name == "id" and kind in _PREFIXES and (owner, name) not in _SPECIAL and _fits(own, described):
+                shown[name] = own
                 continue
             shown[name] = self._value(
                 described, owner=owner, field=name, whole=whole, open_shapes=open_shapes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types of its own
 from openapi_spec_validator import validate
 
 from service.ledger.states import Status
@@ -66,7 +66,7 @@ def test_a_problem_says_which_codes_it_can_have(described: dict[str, Any]) -> No
             assert list(content) == ["application/problem+json"], where
             assert answer["x-codes"], f"{where}: no code of service/submission/codes.py belongs here"
             for code in answer["x-codes"]:
-                example = known[code]["value"]
+                example = known[f"{status}.{code}"]["value"]
                 assert (example["code"], str(example["status"])) == (code, status), where
 
 
@@ -107,7 +107,7 @@ def test_webhooks_are_told(described: dict[str, Any]) -> None:
 
 def test_every_code_in_the_source_is_registered() -> None:
     """A code that a problem can have stands in `codes`, and so in the document and in docs/errors.md."""
-    registered = {each.code for each in codes.CODES} | {codes.REFUSED}
+    registered = {each.code for each in codes.CODES} | {codes.REFUSED} | codes.RESEND
     found = codes_in(ROOT) | {_CODES.get(kind, kind): "service/submission/validation.py" for kind in _DETAILS}
 
     assert {code: place for code, place in found.items() if code not in registered} == {}
@@ -119,12 +119,15 @@ def test_every_registered_code_is_in_the_source() -> None:
     pydantics = {"float_type", "none_required", "enum"}
 
     assert [each.code for each in codes.CODES if each.code not in ours | pydantics] == []
-    assert [code for code, times in Counter(each.code for each in codes.CODES).items() if times > 1] == []
+    named = Counter((each.status, each.code) for each in codes.CODES)
+    assert [name for name, times in named.items() if times > 1] == []
 
 
 def test_what_is_named_by_a_code_exists(described: dict[str, Any]) -> None:
     """`where` names traits, shapes and operations that there are."""
-    known = {"key", "body", "query", "page", "nowhere"} | described["components"]["schemas"].keys()
+    known = {"key", "body", "parameters", "query", "page", "nowhere"} | described["components"][
+        "schemas"
+    ].keys()
     known |= {operation["operationId"] for operation in operations(described)}
 
     assert {each.code: sorted(each.where - known) for each in codes.CODES if each.where - known} == {}

@@ -1,0 +1,128 @@
+"""Every operation of the served document, asked with generated requests: schemathesis, one test an operation.
+
+Half of the requests fit the document, half do not; half name things that exist. Whatever is asked, the answer
+is no 5xx, has a status, a media type, headers and a shape that the document tells, holds nothing that it does
+not tell, has a code that the operation lists, and comes within a second (two more tries are given, because
+the machine of a test has other things to do).
+
+The requests are the same in every run. POSTROOM_CONTRACT_EXAMPLES=200 asks more of them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode, Response
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service.local.servers import LocalPostgres, LocalRedis
+from service.submission.document import unconnected
+from tests.conftest import TEMPLATE, _database, _make_template
+from tests.contract.undescribed import undescribed
+from tests.contract.world import World, a_world
+
+EXAMPLES = int(os.environ.get("POSTROOM_CONTRACT_EXAMPLES", "12"))
+SLOW = 1.0  # seconds
+
+#: A check of a route talks to the peer, and a stream is open until its reader goes.
+UNHURRIED = {"check_route"}
+
+DOCUMENT = unconnected().openapi()
+OPERATIONS = {
+    found.ok().definition.raw["operationId"]: found.ok()
+    for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
+}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def world(
+    shared_postgres: LocalPostgres, shared_redis: LocalRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """One service for all of them; they spoil nothing for each other."""
+    _make_template(shared_postgres)
+    shared_redis.flush()
+    for database_url in _database(shared_postgres, template=TEMPLATE):
+        with a_world(database_url, shared_redis.url, tmp_path_factory.mktemp("contract")) as made:
+            yield made
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_keeps_the_document(name: str, world: World) -> None:
+    """Whatever fits the document or does not, the answer is one that the document tells."""
+    operation = OPERATIONS[name]
+    known = world.parameters(operation.path)
+    session = requests.Session()
+    session.trust_env = False
+    modes = st.one_of(
+        operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
+        operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+        if operation.body or operation.query or operation.path_parameters
+        else operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
+    )
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=modes, existing=st.booleans())
+    def ask(case: Case, *, existing: bool) -> None:
+        if existing:
+            case.path_parameters.update(known)
+        response = asked(case, world, session)
+        case.validate_response(response, checks=CHECKS)
+        tells(operation.definition.raw, response)
+
+    with session:
+        ask()
+
+
+def asked(case: Case, world: World, session: requests.Session) -> Response:
+    """Send it; where the answer takes over a second, twice more, and then it is too slow."""
+    took = []
+    for _ in range(3):
+        response = case.call(
+            base_url=world.url,
+            session=session,
+            headers={"Authorization": f"Bearer {world.token}"},
+            timeout=30,
+        )
+        took.append(response.elapsed)
+        if response.elapsed < SLOW or case.operation.definition.raw["operationId"] in UNHURRIED:
+            return response
+    raise AssertionError(f"slow: {took} s for {case.as_curl_command()}")
+
+
+def tells(operation: Mapping[str, Any], response: Response) -> None:
+    """Hold an answer against what the document says of codes and of fields."""
+    told = operation["responses"].get(str(response.status_code), {})
+    kind = response.headers.get("content-type", [""])[0].partition(";")[0]
+    if not kind.endswith("json"):
+        return
+    answer = response.json()
+    schema = told["content"][kind]["schema"]
+    assert undescribed(answer, schema, DOCUMENT) == []
+    if kind == "application/problem+json":
+        codes = {answer["code"], *(error["code"] for error in answer["errors"])}
+        assert codes <= set(told["x-codes"]), f"{response.status_code} of {operation['operationId']}"
