@@ -19,8 +19,8 @@ from service.submission.problems import FieldError, Problem
 
 Part = Literal["subject", "text", "html"]
 
-VARIABLES_OCTETS = 5_000_000  # of all variables of one call, as JSON in ASCII
-_FIRST_SECONDS, _FURTHER_SECONDS, _MOST_SECONDS = 0.5, 0.002, 0.75
+VARIABLES_OCTETS = 10_000_000  # of all variables of one call, as JSON in ASCII
+_FIRST_SECONDS, _FURTHER_SECONDS, _MOST_SECONDS = 0.5, 0.002, 0.65
 
 #: A version may take less time to compile than a message to be rendered, which compiles it too: what is
 #: stored on a quiet machine has to work on a busy one.

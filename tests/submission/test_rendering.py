@@ -336,8 +336,8 @@ async def test_a_bomb_costs_its_limit_and_no_more(renderer: Renderer, bomb: str)
 
 
 async def test_variables_have_a_limit_of_size(renderer: Renderer) -> None:
-    """More than 5 MB of variables in one call are refused before a press sees them."""
-    assert await code_of(renderer, "{{ x }}", {"x": "a" * 5_000_001}) == "template_limit_exceeded"
+    """More than 10 MB of variables in one call are refused before a press sees them."""
+    assert await code_of(renderer, "{{ x }}", {"x": "a" * 10_000_001}) == "template_limit_exceeded"
     assert processes.presses() == []
 
 
