@@ -30,6 +30,7 @@ from service.ledger import (
     sweeping,
 )
 from service.ledger.acting import Acting
+from service.ledger.contents import Contents
 from service.ledger.engine import open_engine, transaction
 from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
@@ -61,6 +62,7 @@ class Ledger:
             self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
         )
         self.acting = Acting(engine)
+        self.contents = Contents(engine)
         self.feed = Feed(engine)
         self.webhooks = Webhooks(engine)
         self.webhook_deliveries = WebhookDeliveries(engine)

@@ -17,6 +17,7 @@ from service.routes.choice import RouteBook
 from service.submission import (
     acting,
     checking,
+    content,
     documentation,
     events,
     explaining,
@@ -48,6 +49,7 @@ _GROUPS = (
     finding,
     reading,
     acting,
+    content,
     routes,
     checking,
     explaining,

@@ -41,8 +41,7 @@ async def sql(database_url: str, statement: str, **values: Any) -> list[Any]:
 
 
 async def act(house: House, message_id: str, deed: str, **body: Any) -> Any:
-    json = {"json": body} if body else {}
-    return await house.client.post(f"/messages/{message_id}/{deed}", **json)
+    return await house.client.post(f"/messages/{message_id}/{deed}", json=body or None)
 
 
 async def statuses(house: House, message_id: str) -> list[str]:
