@@ -66,7 +66,14 @@ class Bad(Exception):
         variable: str | None = None,
     ) -> None:
         super().__init__(code)
-        self.said = {"code": code, "detail": detail, "part": part, "line": line, "variable": variable}
+        place = part if line is None else f"{part}, line {line}"
+        self.said = {
+            "code": code,
+            "detail": detail if place is None else f"{place}: {detail}",
+            "part": part,
+            "line": line,
+            "variable": variable,
+        }
 
 
 class _VariableMissing(UndefinedError):
@@ -240,7 +247,7 @@ class _Part:
     def _missing(self, exc: _VariableMissing) -> Bad:
         line = self._line(exc)
         variable = self._written(exc.name, line=line, inside=exc.inside)
-        detail = "The template needs a variable that was not given."
+        detail = f"The template needs {variable or 'a member'}, which was not given."
         return Bad("template_variable_missing", detail, part=self.name, line=line, variable=variable)
 
     def _written(self, name: object, *, line: int | None, inside: bool) -> str | None:

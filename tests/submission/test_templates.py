@@ -161,6 +161,7 @@ async def test_a_missing_variable_is_named(house: House) -> None:
 
     assert (answer.status_code, answer.json()["code"]) == (422, "template_variable_missing")
     assert faults(answer) == [("/variables", "template_variable_missing", 2, "customer.city")]
+    assert answer.json()["detail"] == "html, line 2: The template needs customer.city, which was not given."
     assert CANARY not in answer.text
 
 
