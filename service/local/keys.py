@@ -68,17 +68,12 @@ def end(written: str, *, now: datetime) -> datetime:
     """Read when a key ends: `90d` from now, or a time with its offset. Raises WrongUse."""
     try:
         at = now + rights.span(written)
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(written)
-        except ValueError:
-            at = now
-        if at.tzinfo is None or at <= now:
-            raise WrongUse(
-                "--expires is a time to come: 90d, 12h, or 2027-01-01T00:00:00Z with its offset."
-            ) from None
     except OverflowError:
         raise WrongUse("--expires is too far away.") from None
+    except ValueError:
+        at = _time(written)
+    if at.tzinfo is None or at <= now:
+        raise WrongUse("--expires is a time to come: 90d, 12h, or 2027-01-01T00:00:00Z with its offset.")
     return at
 
 
@@ -150,6 +145,13 @@ def rotated(outcome: Rotated) -> str:
 def words(given: Sequence[str] | None) -> list[str]:
     """Split what was written with commas, or said several times."""
     return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
+
+
+def _time(written: str) -> datetime:
+    try:
+        return datetime.fromisoformat(written)
+    except ValueError:
+        return datetime.min  # noqa: DTZ901  # refused, as what has no offset
 
 
 def _name(what: str, text: str) -> str:
