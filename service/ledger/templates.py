@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.ledger import audit
 from service.ledger.audit import Actor
 from service.ledger.engine import transaction
-from service.ledger.ids import is_id, new_id
+from service.ledger.ids import new_id
 
 
 class Refusal(Enum):
@@ -266,22 +266,34 @@ async def versions(
     return [TemplateVersion(**row) for row in rows.mappings()]
 
 
+#: What a message names: an id or a name, and a version, or None for the published one.
+Named = tuple[str, int | None]
+
+
 async def for_rendering(
-    db: AsyncConnection, application: str, named: str, *, version: int | None
-) -> TemplateVersion | None:
-    """Find what a message names by id or name: this version, or the published one; None: there is none."""
-    column = "id" if is_id(named, "tpl") else "name"
+    db: AsyncConnection, application: str, wanted: Sequence[Named]
+) -> dict[Named, TemplateVersion]:
+    """Find what messages name; what there is not is left out."""
     found = await db.execute(
         text(f"""
-            SELECT {_VERSION_COLUMNS}, v.text, v.html
-              FROM templates t JOIN template_versions v
-                ON v.template_id = t.id AND v.version = COALESCE(CAST(:version AS integer), t.published)
-             WHERE t.application = :application AND t.{column} = :named
+            SELECT row.named, row.version AS wanted, {_VERSION_COLUMNS}, v.text, v.html
+              FROM unnest(CAST(:named AS text[]), CAST(:versions AS integer[])) AS row (named, version)
+              JOIN templates t ON t.application = :application
+                   AND (t.id = row.named OR t.name = row.named)
+              JOIN template_versions v
+                ON v.template_id = t.id AND v.version = COALESCE(row.version, t.published)
         """),  # noqa: S608
-        {"application": application, "named": named, "version": version},
+        {
+            "application": application,
+            "named": [named for named, _ in wanted],
+            "versions": [version for _, version in wanted],
+        },
     )
-    row = found.mappings().one_or_none()
-    return None if row is None else TemplateVersion(**row)
+    versions = {}
+    for row in found.mappings():
+        values = dict(row)
+        versions[values.pop("named"), values.pop("wanted")] = TemplateVersion(**values)
+    return versions
 
 
 async def _locked(db: AsyncConnection, template_id: str, application: str | None) -> bool:
@@ -401,9 +413,7 @@ class Templates:
         async with transaction(self._engine) as db:
             return await versions(db, template_id, after=after, before=before, most=most)
 
-    async def for_rendering(
-        self, application: str, named: str, *, version: int | None
-    ) -> TemplateVersion | None:
-        """Find what a message names by id or name: this version, or the published one."""
+    async def for_rendering(self, application: str, wanted: Sequence[Named]) -> dict[Named, TemplateVersion]:
+        """Find what messages name by id or name: that version, or the published one."""
         async with transaction(self._engine) as db:
-            return await for_rendering(db, application, named, version=version)
+            return await for_rendering(db, application, wanted)

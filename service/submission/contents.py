@@ -1,9 +1,10 @@
-"""The contents of messages that name a template: fetched once for each version, rendered together."""
+"""The contents of messages that name a template: fetched in one statement, rendered in one call."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.ledger.keys import Key
+from service.ledger.templates import TemplateVersion
 from service.submission.door import Budget, Door
 from service.submission.messages import Addressed, Content
 from service.submission.problems import FieldError, Problem, invalid
@@ -20,24 +21,32 @@ class Contents:
         self, addressed: Sequence[Addressed], key: Key, budget: Budget
     ) -> Mapping[Addressed, Content | Problem]:
         """Render the messages that have a template; what cannot be rendered is a problem in its place."""
-        wanted: dict[tuple[str, int | None], list[Addressed]] = {}
-        for each in addressed:
-            if (use := each.asked.shape.template) is not None:
-                wanted.setdefault((use.id, use.version), []).append(each)
-        found: dict[Addressed, Content | Problem] = {}
-        for (name, version), group in wanted.items():
-            stored = await budget.spend(
-                self._door.ledger.templates.for_rendering(key.application, name, version=version)
+        using = [(each, use) for each in addressed if (use := each.asked.shape.template) is not None]
+        if not using:
+            return {}
+        stored = await budget.spend(
+            self._door.ledger.templates.for_rendering(
+                key.application, list({(use.id, use.version) for _, use in using})
             )
-            if stored is None:
-                found.update(dict.fromkeys(group, _unknown(version)))
+        )
+        found: dict[Addressed, Content | Problem] = {}
+        jobs: list[tuple[Addressed, TemplateVersion, RenderJob]] = []
+        sources = {
+            named: Source(subject=each.subject, text=each.text, html=each.html)
+            for named, each in stored.items()
+        }
+        for each, use in using:
+            version = stored.get((use.id, use.version))
+            if version is None:
+                found[each] = _unknown(use.version)
                 continue
-            source = Source(subject=stored.subject, text=stored.text, html=stored.html)
-            template = {"id": stored.template_id, "version": stored.version}
-            jobs = [RenderJob(source=source, variables=each.asked.variables) for each in group]
-            rendered = await self._door.renderer.render(jobs, application=key.application)
-            for each, result in zip(group, rendered, strict=True):
-                found[each] = _content(result, template, of_merge=each.asked.own is not None)
+            job = RenderJob(source=sources[use.id, use.version], variables=each.asked.variables)
+            jobs.append((each, version, job))
+        # One call for all of them: it has one limit of time.
+        rendered = await self._door.renderer.render([job for *_, job in jobs], application=key.application)
+        for (each, version, _), result in zip(jobs, rendered, strict=True):
+            template = {"id": version.template_id, "version": version.version}
+            found[each] = _content(result, template, of_merge=each.asked.own is not None)
         return found
 
 
