@@ -39,7 +39,7 @@ _ADDRESS = 'Give exactly one address: `a@b`, `"Name <a@b>"` or `{email, name}`.'
 _RAW = "Correct the message itself, or send its parts as fields and let Postroom write it."
 
 _SENDS = "send_message send_batch"
-_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions ActIn SettleIn"
+_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions list_messages ActIn SettleIn"
 _DRAFT = "MessageIn BatchItemIn"
 _TEMPLATE = "create_template create_template_version render_template TemplateUseIn"
 
@@ -113,9 +113,9 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "too_short", "body", "There are too few entries here.", _MEND),
     (422, "greater_than_equal", "body", "This number is too small.", _MEND),
     (422, "less_than_equal", "body", "This number is too large.", _MEND),
-    (422, "literal_error", "body", "This is not one of the possible values.", "The OpenAPI document lists them."),
+    (422, "literal_error", "body query", "This is not one of the possible values.", "The OpenAPI document lists them."),
     (422, "enum", "body", "This is not one of the possible values.", "The OpenAPI document lists them."),
-    (422, "string_pattern_mismatch", "body", "This string does not have the form that is needed here.", "The OpenAPI document has the pattern."),
+    (422, "string_pattern_mismatch", "body query", "This string does not have the form that is needed here.", "The OpenAPI document has the pattern."),
     (422, "model_type", "body", "This has to be an object, or a string where that is possible.", _MEND),
     (422, "model_attributes_type", "body", "This has to be an object, or a string where that is possible.", _MEND),
     # -- queries --
@@ -127,8 +127,8 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "unknown_type", "list_events WebhookIn WebhookChangeIn", "There is no such type of event.", "The types are `recipient.` and a state."),
     (422, "not_a_version", "list_template_versions get_template_version", "This is not the number of a version.", "Versions are numbered from 1."),
     (422, "exclusive", "page SuppressionIn", "Two parameters or fields exclude each other: `after` and `before`, `address` and `addresses`.", "Give one of them."),
-    (422, "not_a_time", "query MessageIn SuppressionIn RescheduleIn", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
-    (422, "out_of_range", "page MessageIn SuppressionIn SuppressionRuleIn RescheduleIn get_content", "A number or a time is out of range.", "The detail says the range."),
+    (422, "not_a_time", "body query", "This is not a time with its offset.", "Write it as RFC 3339: `2026-11-26T19:40:02Z`."),
+    (422, "out_of_range", "body query", "A number or a time is out of range.", "The detail says the range."),
     # -- a message --
     (422, "in_the_past", f"{_DRAFT} SuppressionIn RescheduleIn", "The time has passed already.", "Give a later one."),
     (422, "before_scheduled_at", f"{_DRAFT} RescheduleIn", "The message would end before it is sent.", "Give a later `expires_at`."),
@@ -144,10 +144,10 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "message_too_large", _DRAFT, "The message is larger than every route takes; `plan` has the limits.", "Send less, or a link."),
     (422, "no_route", _DRAFT, "No route takes the message; `plan` says for each one why not.", "Choose another sender or route, or configure one: `POST /routes/recommend`."),
     (422, "envelope_missing", "send_message", "A body of message/rfc822 came without its envelope.", "Give `envelope_from` and `envelope_to` in the query."),
-    (422, "empty", f"{_DRAFT} SuppressionIn list_suppressions", "There is neither text nor HTML nor an attachment, or a name or address is blank.", "Give it, or leave it out."),
+    (422, "empty", f"{_DRAFT} {_ADDRESSES}", "There is neither text nor HTML nor an attachment, or a name or address is blank.", "Give it, or leave it out."),
     (422, "too_many", _DRAFT, "There are more headers or attachments than a message may have.", "Send fewer."),
-    (422, "control_character", f"{_DRAFT} SuppressionIn list_suppressions", "A line holds a control character or a line break.", "Remove it."),
-    (422, "surrogate", f"{_DRAFT} SuppressionIn list_suppressions", "A text holds half of a surrogate pair, which is no character.", "Send whole characters."),
+    (422, "control_character", f"{_DRAFT} {_ADDRESSES}", "A line holds a control character or a line break.", "Remove it."),
+    (422, "surrogate", f"{_DRAFT} {_ADDRESSES}", "A text holds half of a surrogate pair, which is no character.", "Send whole characters."),
     (422, "duplicate_header", _DRAFT, "A header is given twice.", "Give it once."),
     (422, "bad_header_name", _DRAFT, "A header's name is not 1 to 76 letters, digits or hyphens.", _MEND),
     (422, "bad_header_value", _DRAFT, "A header that machines read has a value that is not plain ASCII.", _MEND),
@@ -252,7 +252,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "reply_too_long", "explain", "The text to explain is too long.", "Give the lines around the error."),
     (422, "route_and_kind", "explain", "`route` and `kind` exclude each other.", "Give one of them."),
     (422, "unknown_diagnosis", "SuppressionRuleIn", "There is no such diagnosis in the catalogue.", "`GET /explain?reply=…` names a reply's."),
-    (422, "unknown_route", "explain", "There is no such route.", "`GET /routes` lists them."),
+    (422, "unknown_route", "explain KeyIn KeyChangesIn", "There is no such route.", "`GET /routes` lists them."),
     (422, "unknown_kind", "explain", "There is no such kind of route.", "The detail lists them."),
 )
 # fmt: on

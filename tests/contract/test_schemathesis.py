@@ -1,11 +1,11 @@
 """Every operation of the served document, asked with generated requests: schemathesis, one test an operation.
 
-Half of the requests fit the document, half do not; half name things that exist. Whatever is asked, the answer
+Some requests fit the document, some do not, and some are its own example; half name things that exist. Whatever is asked, the answer
 is no 5xx, has a status, a media type, headers and a shape that the document tells, holds nothing that it does
 not tell, has a code that the operation lists, and comes within a second (two more tries are given, because
 the machine of a test has other things to do).
 
-The requests are the same in every run. POSTROOM_CONTRACT_EXAMPLES=200 asks more of them.
+The requests are the same in every run. CONTRACT_EXAMPLES=500 asks more of them.
 """
 
 import os
@@ -30,9 +30,9 @@ from service.local.servers import LocalPostgres, LocalRedis
 from service.submission.document import unconnected
 from tests.conftest import TEMPLATE, _database, _make_template
 from tests.contract.undescribed import undescribed
-from tests.contract.world import World, a_world
+from tests.contract.world import World, a_world, example
 
-EXAMPLES = int(os.environ.get("POSTROOM_CONTRACT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "24"))
 SLOW = 1.0  # seconds
 
 #: A check of a route talks to the peer, and a stream is open until its reader goes.
@@ -71,12 +71,6 @@ def test_an_operation_keeps_the_document(name: str, world: World) -> None:
     known = world.parameters(operation.path)
     session = requests.Session()
     session.trust_env = False
-    modes = st.one_of(
-        operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
-        operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
-        if operation.body or operation.query or operation.path_parameters
-        else operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
-    )
 
     @settings(
         max_examples=EXAMPLES,
@@ -86,16 +80,39 @@ def test_an_operation_keeps_the_document(name: str, world: World) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=modes, existing=st.booleans())
+    @given(case=requests_of(operation), existing=st.booleans())
     def ask(case: Case, *, existing: bool) -> None:
         if existing:
             case.path_parameters.update(known)
+        # What a request without a good key gets is a test of its own.
+        case.headers.pop("Authorization", None)
         response = asked(case, world, session)
         case.validate_response(response, checks=CHECKS)
         tells(operation.definition.raw, response)
 
     with session:
         ask()
+
+
+def requests_of(operation: Any) -> st.SearchStrategy[Case]:
+    """Make requests that fit the document, that do not fit it, and with the body of its example."""
+    found = [operation.as_strategy(generation_mode=GenerationMode.POSITIVE)]
+    if operation.body or operation.query or operation.path_parameters:
+        found.append(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    content = operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json")
+    if content is not None:
+        found.append(operation.as_strategy(body=example(content), media_type="application/json"))
+    return st.one_of(found)
+
+
+def test_nothing_opens_without_a_key(world: World) -> None:
+    """Each operation that the document guards says so: 401, in the form of its other refusals."""
+    for name, operation in OPERATIONS.items():
+        if operation.definition.raw.get("security"):
+            path = operation.path.replace("{", "").replace("}", "")
+            answer = world.client.request(operation.method, path, headers={"Authorization": ""})
+            assert answer.status_code == 401, name
+            assert "401" in operation.definition.raw["responses"], name
 
 
 def asked(case: Case, world: World, session: requests.Session) -> Response:
