@@ -5,7 +5,16 @@ Everything may be null, as it is for SDKs that write down what was not given.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
 
 from service.submission.models import Line, Shape, Text
 
@@ -52,6 +61,20 @@ class ResendTemplateIn(Shape):
 class ResendEmailIn(Shape):
     """An email to be sent, in the shape of Resend's API."""
 
+    model_config = ConfigDict(
+        **Shape.model_config,
+        json_schema_extra={
+            "examples": [
+                {
+                    "from": "Contoso <noreply@contoso.com>",
+                    "to": ["ana@contoso.com"],
+                    "subject": "Your receipt",
+                    "html": "<p>Thank you for your order.</p>",
+                }
+            ]
+        },
+    )
+
     from_: Line = Field(alias="from", description='`a@b` or `"Name <a@b>"`.')
     to: Addresses
     subject: Text | None = Field(default=None, max_length=998, description="Required without a template.")
@@ -72,6 +95,10 @@ class ResendEmailIn(Shape):
 
 class ResendUpdateIn(Shape):
     """What can be changed of an email that is scheduled."""
+
+    model_config = ConfigDict(
+        **Shape.model_config, json_schema_extra={"examples": [{"scheduled_at": "in 1 hour"}]}
+    )
 
     id: Text | None = Field(default=None, description="Sent by an SDK; the path decides.")
     scheduled_at: Line
