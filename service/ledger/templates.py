@@ -292,7 +292,8 @@ async def for_rendering(
     versions = {}
     for row in found.mappings():
         values = dict(row)
-        versions[values.pop("named"), values.pop("wanted")] = TemplateVersion(**values)
+        named = values.pop("named"), values.pop("wanted")
+        versions[named] = TemplateVersion(**values)
     return versions
 
 
