@@ -43,6 +43,9 @@ _WAITING = tuple(status for status in OPEN if Status.SUPPRESSED in MOVES[status]
 #: Messages that one step looks at.
 _PAGE = 200
 
+#: Entries of one application that are swept together.
+_SWEPT_TOGETHER = 200
+
 #: Seconds that stopping may take of the request that adds an entry.
 _MOMENT = 0.4
 
@@ -53,16 +56,17 @@ _OLDEST_OPEN = text("""
                           ORDER BY message_id LIMIT 1) AS first
 """)
 
+# One walk along the index for each entry, which ends after a page: a domain may have a million messages.
 _FOR_THEM = text("""
-    SELECT DISTINCT message_id FROM (
-        SELECT message_id FROM facets
-         WHERE application = :application AND name = 'to' AND value = ANY(:addresses) AND message_id >= :start
-        UNION ALL
-        SELECT message_id FROM facets
-         WHERE application = :application AND name = 'domain' AND value = ANY(:domains) AND message_id >= :start
-    ) AS named
-     WHERE EXISTS (SELECT FROM recipients r WHERE r.message_id = named.message_id AND r.status = ANY(:open))
-     ORDER BY message_id LIMIT :most
+    SELECT DISTINCT found.message_id
+      FROM unnest(CAST(:names AS text[]), CAST(:values AS text[])) AS entry(name, value)
+     CROSS JOIN LATERAL (
+           SELECT f.message_id FROM facets f
+            WHERE f.application = :application AND f.name = entry.name AND f.value = entry.value
+              AND f.message_id >= :start
+              AND EXISTS (SELECT FROM recipients r WHERE r.message_id = f.message_id AND r.status = ANY(:open))
+            ORDER BY f.message_id LIMIT :most) AS found
+     ORDER BY found.message_id LIMIT :most
 """)
 
 _FREE = text("""
@@ -91,7 +95,7 @@ class _Step:
     """One step through an application's open messages."""
 
     stopped: int = 0
-    left: int = 0  # recipients that are open and could not be stopped now
+    left: frozenset[str] = frozenset()  # ids of entries with open recipients that could not be stopped now
     last: str | None = None  # the message behind which the next step begins; None: this was all
 
 
@@ -104,8 +108,8 @@ async def _step(
         return _Step()
     by_address = {entry.address: entry for entry in entries}
     named = {
-        "addresses": [facets.value_of(each) for each in by_address if not each.startswith("@")],
-        "domains": [each[1:] for each in by_address if each.startswith("@")],
+        "names": ["domain" if each.startswith("@") else "to" for each in by_address],
+        "values": [facets.value_of(each.removeprefix("@")) for each in by_address],
     }
     # Behind `after`: an id never ends before a longer text that begins with it.
     start = max(oldest, f"{after} ")
@@ -114,7 +118,7 @@ async def _step(
     if not messages:
         return _Step()
     free = set((await db.execute(_FREE, {"messages": messages})).scalars())
-    rows, left = [], 0
+    rows, left = [], set()
     for row in await db.execute(_OPEN, {"messages": messages, "open": list(OPEN)}):
         entry = _nearest(by_address, row.email)
         if entry is None:
@@ -122,9 +126,11 @@ async def _step(
         if row.status in _WAITING and row.delivery_id in free:
             rows.append({**row._mapping, "reason": entry.code, "error": error_of(entry)})  # noqa: SLF001  (public by documentation)
         else:
-            left += 1
+            left.add(entry.id)
     await _stop(db, rows)
-    return _Step(stopped=len(rows), left=left, last=messages[-1] if len(messages) == _PAGE else None)
+    return _Step(
+        stopped=len(rows), left=frozenset(left), last=messages[-1] if len(messages) == _PAGE else None
+    )
 
 
 def _nearest(by_address: Mapping[str, Suppression], email: str) -> Suppression | None:
@@ -155,27 +161,33 @@ async def stop_for_a_moment(
     """Stop what waits for new entries, as far as the time goes; return how many recipients. The sweep does the rest."""
     until = time.monotonic() + seconds
     stopped = 0
-    try:
-        async with db.begin_nested():
-            await db.execute(text(f"SET LOCAL statement_timeout = {int(seconds * 1000)}"))
-            for application in await _applications(db, entries):
-                after: str | None = ""
-                while after is not None and time.monotonic() < until:
+    for application in await _applications(db, entries):
+        after: str | None = ""
+        while after is not None and time.monotonic() < until:
+            try:
+                async with db.begin_nested():
+                    await db.execute(text(f"SET LOCAL statement_timeout = {int(seconds * 1000)}"))
                     step = await _step(db, application, entries, error_of, after=after)
-                    stopped, after = stopped + step.stopped, step.last
-            await db.execute(text("SET LOCAL statement_timeout TO DEFAULT"))
-    except DBAPIError as exc:
-        if getattr(exc.orig, "sqlstate", None) != "57014":  # query_canceled
-            raise
-        return 0
+                    await db.execute(text("SET LOCAL statement_timeout TO DEFAULT"))
+            except DBAPIError as exc:
+                if getattr(exc.orig, "sqlstate", None) != "57014":  # query_canceled: it took too long
+                    raise
+                return stopped
+            stopped, after = stopped + step.stopped, step.last
     return stopped
 
 
 # A worker that dies over a sweep leaves it to another one.
 _TAKE = text(f"""
-    UPDATE suppressions s SET sweep_at = clock_timestamp() + interval '60 seconds'
-     WHERE s.id = (SELECT id FROM suppressions WHERE sweep_at <= clock_timestamp()
-                    ORDER BY sweep_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    WITH first AS (
+        SELECT application FROM suppressions WHERE sweep_at <= clock_timestamp()
+         ORDER BY sweep_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ), due AS (
+        SELECT id FROM suppressions
+         WHERE sweep_at <= clock_timestamp() AND application = (SELECT application FROM first)
+         ORDER BY sweep_at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    UPDATE suppressions s SET sweep_at = now() + interval '60 seconds' FROM due WHERE s.id = due.id
     RETURNING {COLUMNS}, s.sweep_at AS lease
 """)  # noqa: S608  (our own words)
 
@@ -184,10 +196,10 @@ _SWEPT = text("""
     UPDATE suppressions
        SET sweep_at = CASE
                WHEN expires_at <= clock_timestamp() OR updated_at < clock_timestamp() - interval '7 days' THEN NULL
-               WHEN :left > 0 THEN clock_timestamp() + interval '15 seconds'
+               WHEN id = ANY(:left) THEN clock_timestamp() + interval '15 seconds'
                WHEN updated_at > clock_timestamp() - interval '3 seconds' THEN clock_timestamp() + interval '3 seconds'
            END
-     WHERE id = :id AND sweep_at = :lease
+     WHERE id = ANY(:ids) AND sweep_at = :lease
 """)
 
 
@@ -266,22 +278,29 @@ class Suppressions:
         return gone
 
     async def sweep(self, error_of: ErrorOf) -> int | None:
-        """Stop what waits for one entry whose time has come; return how many recipients, None where there is none."""
+        """Stop what waits for entries of one application whose time has come.
+
+        Return how many recipients; None where there is no such entry.
+        """
         async with transaction(self._engine) as db:
-            taken = (await db.execute(_TAKE)).mappings().one_or_none()
-            if taken is None:
+            taken = (await db.execute(_TAKE, {"most": _SWEPT_TOGETHER})).mappings().all()
+            if not taken:
                 return None
-            entry = Suppression(**{name: value for name, value in taken.items() if name != "lease"})
-            applications = await _applications(db, [entry])
-        stopped = left = 0
+            entries = [
+                Suppression(**{name: value for name, value in row.items() if name != "lease"})
+                for row in taken
+            ]
+            applications = await _applications(db, entries)
+        stopped, left = 0, set[str]()
         for application in applications:
             after: str | None = ""
             while after is not None:
                 async with transaction(self._engine) as db:
-                    step = await _step(db, application, [entry], error_of, after=after)
-                stopped, left, after = stopped + step.stopped, left + step.left, step.last
+                    step = await _step(db, application, entries, error_of, after=after)
+                stopped, left, after = stopped + step.stopped, left | step.left, step.last
         async with transaction(self._engine) as db:
-            await db.execute(_SWEPT, {"id": entry.id, "lease": taken["lease"], "left": left})
+            ids = [entry.id for entry in entries]
+            await db.execute(_SWEPT, {"ids": ids, "lease": taken[0]["lease"], "left": sorted(left)})
         return stopped
 
     # -- rules ---------------------------------------------------------------------------

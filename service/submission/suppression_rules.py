@@ -36,7 +36,7 @@ _KNOWN = frozenset(entry.id for entry in CATALOGUE)
 EnhancedText = Annotated[
     str, Field(strict=True, pattern=r"^[45]\.[0-9]{1,3}\.[0-9]{1,3}$", max_length=9, examples=["5.1.1"])
 ]
-DiagnosisText = Annotated[str, Field(strict=True, max_length=100, examples=["exo.recipient_unknown"])]
+DiagnosisText = Annotated[str, Field(strict=True, max_length=100, examples=["exo.recipient_not_found"])]
 
 
 class SuppressionRuleIn(Shape):
