@@ -36,7 +36,11 @@ def set_up(*, level: Literal["debug", "info", "warning", "error"], form: Literal
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The prettier one shows the values of variables: content, and keys.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     exceptions: list[Processor] = [structlog.processors.format_exc_info] if form == "json" else []
     structlog.configure(
