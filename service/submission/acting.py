@@ -74,7 +74,7 @@ _STATES = {
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints that act on messages."""
     router = APIRouter(tags=["messages"])
-    acting = _Acting(door)
+    acting = Acting(door)
     for deed, summary in _SUMMARIES.items():
         router.add_api_route(
             f"/messages/{{message_id}}/{deed}",
@@ -113,7 +113,9 @@ def _answers() -> dict[int | str, dict[str, Any]]:
     }
 
 
-class _Acting:
+class Acting:
+    """The acts, as endpoints do them."""
+
     def __init__(self, door: Door) -> None:
         self._door = door
         self._expectations = Expectations(door.ledger, door.lane_limits)
@@ -145,7 +147,7 @@ class _Acting:
 
     async def settle(self, request: Request, message_id: str) -> Response:
         """Decide what became of uncertain recipients: `sent`, `resend` the same octets, or `drop`."""
-        budget, key, view = await self._opened(request, message_id)
+        budget, key, view = await self.opened(request, message_id)
         asked = await read(self._door, request, SettleIn)
         return await self._act(request, key, view, budget, deed=f"settle_{asked.decision}", asked=asked)
 
@@ -154,7 +156,7 @@ class _Acting:
 
         It keeps its length of life unless `expires_at` is given.
         """
-        budget, key, view = await self._opened(request, message_id)
+        budget, key, view = await self.opened(request, message_id)
         asked = await read(self._door, request, RescheduleIn)
         wanted = Reschedule(
             message_id=view.id, reason=asked.reason, **_times(asked, self._door, now=self._door.clock())
@@ -162,15 +164,15 @@ class _Acting:
         actor = self._door.actor(request, key)
         outcome = await budget.spend(self._door.ledger.acting.reschedule(wanted, actor))
         if not isinstance(outcome, Moved):
-            raise _refusal("reschedule", outcome)
+            raise refusal("reschedule", outcome)
         return await self._answer(key, view, outcome, budget)
 
     async def _simple(self, request: Request, message_id: str, deed: str) -> Response:
-        budget, key, view = await self._opened(request, message_id)
+        budget, key, view = await self.opened(request, message_id)
         asked = await read(self._door, request, ActIn, optional=True)
         return await self._act(request, key, view, budget, deed=deed, asked=asked)
 
-    async def _opened(self, request: Request, message_id: str) -> tuple[Budget, Key, MessageView]:
+    async def opened(self, request: Request, message_id: str) -> tuple[Budget, Key, MessageView]:
         """Find the message, and see that the caller may act on it; raises 401, 403 and 404 problems."""
         budget = self._door.budget()
         key = await self._door.callers_key(request, budget)
@@ -200,7 +202,7 @@ class _Acting:
         )
         outcome = await budget.spend(self._door.ledger.acting.act(wanted, self._door.actor(request, key)))
         if not isinstance(outcome, Moved):
-            raise ways.refusal or _refusal(deed.partition("_")[0], outcome)
+            raise ways.refusal or refusal(deed.partition("_")[0], outcome)
         return await self._answer(key, view, outcome, budget)
 
     async def _answer(self, key: Key, view: MessageView, outcome: Moved, budget: Budget) -> Response:
@@ -243,7 +245,7 @@ def _positions(recipients: Sequence[str] | None, view: MessageView) -> frozenset
     return frozenset(positions)
 
 
-def _refusal(deed: str, outcome: Outcome) -> Problem:
+def refusal(deed: str, outcome: Outcome) -> Problem:
     """Say why nothing was changed."""
     code, nothing = _REFUSED[deed]
     if isinstance(outcome, Busy):

@@ -8,7 +8,7 @@ from service.submission.desk import Desk
 from service.submission.door import Door, guarded
 from service.submission.query import PAGE_PARAMETERS
 from service.submission.resend import shapes
-from service.submission.resend.acting import Acting
+from service.submission.resend.acting import Changing
 from service.submission.resend.reading import Reading
 from service.submission.resend.taking import VALIDATION, Taking
 
@@ -67,8 +67,7 @@ _VALIDATION = {
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints of Resend's shape."""
     router = APIRouter(tags=["emails"])
-    desk = Desk(door)
-    taking, reading, acting = Taking(door, desk), Reading(door), Acting(door, desk)
+    taking, reading, changing = Taking(door, Desk(door)), Reading(door), Changing(door)
     email = {"$ref": "#/components/schemas/ResendEmailIn"}
 
     def add(
@@ -131,7 +130,7 @@ def endpoints(door: Door) -> APIRouter:
     )
     add(
         "/emails/{email_id}",
-        acting.update,
+        changing.update,
         method="PATCH",
         name="resend_update_email",
         summary="Move a scheduled email to another time",
@@ -141,7 +140,7 @@ def endpoints(door: Door) -> APIRouter:
     )
     add(
         "/emails/{email_id}/cancel",
-        acting.cancel,
+        changing.cancel,
         method="POST",
         name="resend_cancel_email",
         summary="Cancel an email",

@@ -1,7 +1,7 @@
 """Read emails: the messages of the ledger, in Resend's words.
 
 One email has its HTML and text too. They are content: a key without the scope `content.read` gets null, and
-each reading of them is in the audit. The octets are looked through in a thread, because they may be many.
+each reading of them is in the audit. The message is taken apart in a thread, because it may be large.
 """
 
 import asyncio
@@ -10,12 +10,17 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from service.ledger.finding import Bounds, Filters
+from service.ledger.history import MessageView
 from service.ledger.keys import Key
+from service.mail.parts import take_apart
 from service.submission import query
 from service.submission.callers import sees
 from service.submission.door import Budget, Door
 from service.submission.resend import view
-from service.submission.resend.content import Texts, texts_of
+from service.submission.resend.view import Texts
+
+#: Messages that are taken apart at the same time in one process.
+_AT_ONCE = 2
 
 
 class Reading:
@@ -23,6 +28,7 @@ class Reading:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def emails(self, request: Request) -> Response:
         """List emails, the newest first; `GET /messages` has filters."""
@@ -41,11 +47,20 @@ class Reading:
         key = await self._door.caller(request, "messages.read", budget)
         query.parameters(request, ())
         found = await self._door.message(email_id, key, budget)
-        texts = await self._texts(request, email_id, key, budget)
+        texts = await self._texts(request, found, key, budget)
         return JSONResponse(view.email(found, texts))
 
-    async def _texts(self, request: Request, email_id: str, key: Key, budget: Budget) -> Texts:
+    async def _texts(self, request: Request, found: MessageView, key: Key, budget: Budget) -> Texts:
         if "content.read" not in key.scopes:
             return Texts()
-        octets = await budget.spend(self._door.ledger.octets(email_id))
-        return await asyncio.to_thread(texts_of, octets)
+        budget.extend(found.size / 5_000_000)
+        async with self._places:
+            octets = await budget.spend(
+                self._door.ledger.contents.read(
+                    found.id, self._door.actor(request, key), details={"form": "email"}
+                )
+            )
+            if octets is None:
+                return Texts()  # no longer kept
+            parts = await asyncio.to_thread(take_apart, octets)
+        return Texts(html=parts.html, text=parts.text)

@@ -6,12 +6,12 @@ recipients were refused and others not, the refusal is shown; `GET /messages/{id
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from service.ledger.history import MessageView, RecipientView
 from service.mail.address import quoted
 from service.submission.representation import moment
-from service.submission.resend.content import Texts
 
 #: What each state of a message is called there. Nobody opens or clicks here: we do not track readers.
 _LAST_EVENT = {
@@ -28,6 +28,14 @@ _LAST_EVENT = {
 }
 
 _PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What an email says; None where it has no such text, or the caller may not read it."""
+
+    html: str | None = None
+    text: str | None = None
 
 
 def email(view: MessageView, texts: Texts) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -70,6 +71,16 @@ async def another(house: House, application: str = "tests", **key: Any) -> Async
     transport = house.client._transport  # the one way into the application that runs here
     async with httpx2.AsyncClient(transport=transport, base_url="http://postroom", headers=headers) as client:
         yield House(client=client, ledger=house.ledger, settings=house.settings, rung=[])
+
+
+async def audited(house: House, target: str) -> list[str]:
+    """List the acts on a message, as the audit has them."""
+    connection = await asyncpg.connect(house.settings.database_url.get_secret_value())
+    try:
+        rows = await connection.fetch("SELECT action FROM audit WHERE target = $1 ORDER BY id", target)
+    finally:
+        await connection.close()
+    return [row["action"] for row in rows]
 
 
 def refusal(answer: Any) -> tuple[int, str]:
@@ -274,6 +285,17 @@ async def test_content_is_for_keys_that_may_read_it(house: House) -> None:
 
     assert (email["html"], email["text"]) == (None, None)
     assert email["subject"] == "Your receipt"
+    assert await audited(house, email_id) == []
+
+
+async def test_content_that_is_read_is_in_the_audit(house: House) -> None:
+    """Each reading of an email with its HTML and text is written down."""
+    email_id = await send(house)
+
+    email = await house.get(f"/emails/{email_id}")
+
+    assert email["html"] == "<p>Thank you.</p>"
+    assert await audited(house, email_id) == ["content.read"]
 
 
 # -- acting ----------------------------------------------------------------------------------
@@ -292,6 +314,7 @@ async def test_a_scheduled_email_is_moved_and_cancelled(house: House) -> None:
     assert datetime.fromisoformat(after["scheduled_at"]) == at
     assert (cancelled.status_code, cancelled.json()) == (200, {"object": "email", "id": email_id})
     assert (await house.get(f"/emails/{email_id}"))["last_event"] == "canceled"
+    assert {"message.reschedule", "message.cancel"} <= set(await audited(house, email_id))
 
 
 async def test_an_act_that_comes_too_late_changes_nothing(house: House) -> None:

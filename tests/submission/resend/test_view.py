@@ -9,8 +9,7 @@ import pytest
 from service.ledger.history import MessageView, RecipientView
 from service.ledger.states import Status
 from service.mail.address import Mailbox
-from service.submission.resend.content import Texts
-from service.submission.resend.view import address, email
+from service.submission.resend.view import Texts, address, email
 
 NOW = datetime(2026, 11, 25, 16, 30, 0, 123_456, tzinfo=UTC)
 
