@@ -31,6 +31,7 @@ from service.submission import (
     suppressions,
     templates,
     webhooks,
+    why,
 )
 from service.submission.bodies import BodiesInFlight
 from service.submission.document import document
@@ -50,6 +51,7 @@ _GROUPS = (
     reading,
     acting,
     content,
+    why,
     routes,
     checking,
     explaining,
@@ -110,6 +112,8 @@ def create_app(
             {"name": "webhooks", "description": "What happens, posted to an address (Standard Webhooks)."},
             {"name": "service", "description": "Who am I, and is the service well?"},
         ],
+        # A path is what it is. The framework's redirect would name the host that the caller named.
+        redirect_slashes=False,
         # What the framework would refuse by itself, we refuse in our own words.
         max_body_size=limits.body_octets,
     )
