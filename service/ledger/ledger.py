@@ -30,6 +30,7 @@ from service.ledger import (
     sweeping,
 )
 from service.ledger.acting import Acting
+from service.ledger.circumstances import Explaining
 from service.ledger.contents import Contents
 from service.ledger.engine import open_engine, transaction
 from service.ledger.feed import Feed
@@ -63,6 +64,7 @@ class Ledger:
         )
         self.acting = Acting(engine)
         self.contents = Contents(engine)
+        self.explaining = Explaining(engine)
         self.feed = Feed(engine)
         self.webhooks = Webhooks(engine)
         self.webhook_deliveries = WebhookDeliveries(engine)

@@ -84,6 +84,22 @@ class Expectations:
         reasons = [*_last_trouble(view), *expectation.because]
         return Expectation(at=expectation.at, because=reasons or _stands_still(view))
 
+    async def by_lane(
+        self, view: MessageView, budget: Budget
+    ) -> dict[str, tuple[LaneState, Forecast, Place]]:
+        """Forecast a message of the ledger, lane by lane; what cannot be said quickly is left out."""
+        found = {}
+        for place in await budget.spend(self._ledger.places(view.id)):
+            reading = await self._reading(place.lane, budget)
+            if reading is not None:
+                found[place.lane] = (reading.state, forecast(reading.state, place), place)
+        return found
+
+    async def lane(self, name: str, budget: Budget) -> LaneState | None:
+        """Read a lane, at most a second old; None where it is gone, or cannot be read quickly."""
+        reading = await self._reading(name, budget)
+        return None if reading is None else reading.state
+
     async def _reading(self, lane: str, budget: Budget) -> _Reading | None:
         kept = self._readings.get(lane)
         if kept is not None and time.monotonic() < kept.good_until:

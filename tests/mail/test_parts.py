@@ -25,7 +25,8 @@ def test_an_honest_message_is_shown_as_it_was_written() -> None:
     message["Subject"] = "Grüße an alle, für 5 €"
     message.set_content("Viele Grüße\nJörg\n")
     message.add_alternative("<p>Grüße <img src='cid:logo@x'></p>", subtype="html")
-    html = message.get_payload()[1]
+    _, html = message.iter_parts()
+    assert isinstance(html, EmailMessage)
     html.add_related(b"\x89PNG", maintype="image", subtype="png", cid="<logo@x>")
     message.add_attachment(
         b"\x00\x01PDF", maintype="application", subtype="pdf", filename="Rechnung März.pdf"

@@ -1,0 +1,103 @@
+"""What has to be known beside a message itself to explain why it is where it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.ledger import audit
+from service.ledger.engine import transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An attempt that is open."""
+
+    attempt_id: str
+    phase: str  # as far as the ledger knows
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """The last move of a recipient."""
+
+    at: datetime
+    from_status: str | None
+    reason: str | None
+    actor: str | None  # where a person made it
+    act: audit.Entry | None  # which act it was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What happened to a message so far, in short."""
+
+    now: datetime
+    attempts: Mapping[str, int]  # by outcome; `running` for open ones
+    running: Mapping[int, Running]  # by the position of the recipients that it carries
+    moves: Mapping[int, Move]  # by position
+
+
+_NOW = text("SELECT clock_timestamp()")
+
+_COUNTS = text("""
+    SELECT coalesce(outcome, 'running') AS outcome, count(*) AS attempts FROM attempts
+     WHERE message_id = :message GROUP BY 1
+""")
+
+_RUNNING = text("""
+    SELECT r.position, a.id, a.phase, a.started_at
+      FROM attempts a JOIN recipients r ON r.message_id = a.message_id AND r.attempt_id = a.id
+     WHERE a.message_id = :message AND a.outcome IS NULL AND r.status = 'sending'
+""")
+
+_LAST_MOVES = text("""
+    SELECT DISTINCT ON (position) position, created_at, from_status, reason, actor FROM events
+     WHERE message_id = :message ORDER BY position, id DESC
+""")
+
+
+async def read(db: AsyncConnection, message_id: str) -> Circumstances:
+    """Read what happened to a message."""
+    here = {"message": message_id}
+    now: datetime = (await db.execute(_NOW)).scalar_one()
+    counts = {row.outcome: row.attempts for row in await db.execute(_COUNTS, here)}
+    running = {
+        row.position: Running(attempt_id=row.id, phase=row.phase, started_at=row.started_at)
+        for row in await db.execute(_RUNNING, here)
+    }
+    acts = [each for each in await audit.of_target(db, message_id) if each.action.startswith("message.")]
+    moves = {
+        row.position: Move(
+            at=row.created_at,
+            from_status=row.from_status,
+            reason=row.reason,
+            actor=row.actor,
+            act=_act_behind(row, acts),
+        )
+        for row in await db.execute(_LAST_MOVES, here)
+    }
+    return Circumstances(now=now, attempts=counts, running=running, moves=moves)
+
+
+def _act_behind(row: Any, acts: list[audit.Entry]) -> audit.Entry | None:
+    """Find the act that made a move: its audit is written last in the same transaction."""
+    if row.actor is None:
+        return None
+    return next((act for act in acts if act.actor == row.actor and act.at >= row.created_at), None)
+
+
+class Explaining:
+    """What explains a message, as the other rooms hold it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def of(self, message_id: str) -> Circumstances:
+        """Read what happened to a message that is there."""
+        async with transaction(self._engine) as db:
+            return await read(db, message_id)
