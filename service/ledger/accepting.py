@@ -351,6 +351,7 @@ async def _write(db: AsyncConnection, messages: Sequence[NewMessage]) -> None:
                 ways=((delivery.route, delivery.lane) for delivery in message.deliveries),
                 tags=message.tags,
                 metadata=message.metadata,
+                errors=(recipient.suppressed for recipient in message.recipients if recipient.suppressed),
             )
         ),
     )

@@ -36,14 +36,20 @@ def of_message(
     ways: Iterable[tuple[str, str]],
     tags: Iterable[str],
     metadata: Mapping[str, Any],
+    errors: Iterable[Mapping[str, Any]] = (),
 ) -> set[tuple[str, str]]:
-    """List a new message's facets; `recipients` are addresses in their comparison form, `ways` routes and lanes."""
+    """List a new message's facets; `recipients` are addresses in their comparison form, `ways` routes and lanes.
+
+    `errors` are those of recipients that get no mail.
+    """
     facets = {("tag", value_of(tag)) for tag in tags}
     facets |= {(METADATA + name, value_of(value)) for name, value in metadata.items()}
     for address in recipients:
         facets |= {("to", value_of(address)), ("domain", value_of(address.rpartition("@")[2]))}
     for route, lane in ways:
         facets |= {("route", route), ("lane", lane)}
+    for error in errors:
+        facets |= {(name, value) for name, value in _of_answer({"error": error}) if value}
     return facets
 
 
