@@ -145,9 +145,9 @@ class _Why:
             return Lane(name=name, known=False)
         if name in forecasts:
             state, forecast, _ = forecasts[name]
-        else:
-            state, forecast = await self._expectations.lane(name, budget), None
-        return Lane(name=name, enabled=found.route.enabled, state=state, forecast=forecast)
+            return Lane(name=name, enabled=found.route.enabled, state=state, forecast=forecast)
+        state_now = await self._expectations.lane(name, budget)
+        return Lane(name=name, enabled=found.route.enabled, state=state_now)
 
     def _situation(
         self, view: MessageView, recipient: RecipientView, known: Circumstances, lanes: Mapping[str, Lane]
