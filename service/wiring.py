@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -19,23 +20,33 @@ from fastapi import FastAPI
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import Bell, open_redis
+from service.delivery.calling import Caller
 from service.delivery.checks import RouteKeeper
 from service.delivery.keeper import Keeper
 from service.delivery.schedule import Policy, Retry
+from service.delivery.suppressing import SuppressionKeeper
 from service.delivery.tasks import end as end_tasks
+from service.delivery.webhooks import Dispatcher, Schedule
 from service.delivery.worker import Worker
-from service.ledger import Ledger, LedgerUnavailable, migrate
+from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
+from service.ledger.sealing import Seal
 from service.routes.advice import Hosting, Organization
 from service.routes.mx import MxFinder
 from service.routes.preflight.check import Ground, Preflights
 from service.routes.preflight.conduct import Conductor, Nudge
 from service.routes.preflight.lookups import Lookups
+from service.routes.targets import Targets
 from service.routes.tokens import Tokens
 from service.settings import Settings
+from service.settings.build import SANDBOX, rights_of
+from service.submission import representation
 from service.submission.app import create_app
+from service.submission.connections import ConnectionLimits, bounded
+from service.submission.entra import Application, EntraApi
 from service.submission.limits import SubmissionLimits
+from service.submission.telling import Telling
 
 log = structlog.get_logger()
 
@@ -120,6 +131,39 @@ def submission_limits(settings: Settings) -> SubmissionLimits:
         body_seconds=settings.api.body_timeout.total_seconds(),
         expires_after=settings.dispatch.expires_after,
         queue_limit=settings.dispatch.queue_limit,
+        bodies_octets=settings.api.bodies_in_flight,
+        trusted_proxies=settings.api.trusted_proxies,
+    )
+
+
+def entra_api(settings: Settings) -> EntraApi | None:
+    """Say which access tokens the door takes; None: none."""
+    given, entra = settings.directory.api, settings.entra()
+    if not given.audience:
+        return None
+    applications: dict[str, Application] = {}
+    for each in given.applications:
+        found = rights.read(rights_of(each), routes=[*settings.route_book().routes, SANDBOX])
+        applications[each.client_id.lower()] = Application(
+            name=each.name,
+            test=each.test,
+            senders=found["senders"],
+            restrictions=rights.restrictions_of(found),
+        )
+    return EntraApi(
+        # Claims have the id in lower case.
+        entra=replace(entra, tenant_id=entra.tenant_id.lower()),
+        audiences=given.audience,
+        applications=applications,
+    )
+
+
+def telling(settings: Settings, ledger: Ledger) -> Telling:
+    """Make what the door needs for webhooks and streams."""
+    return Telling(
+        ledger,
+        targets=Targets(settings.target_rules(), settings.resolver()),
+        seal=Seal(settings.sealing_key()),
     )
 
 
@@ -158,7 +202,11 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
             clock=lambda: datetime.now(UTC),
             health=Health(bell),
             check=Conductor(checker, ledger, nudge=nudge).check,
+            telling=telling(settings, ledger),
+            entra=entra_api(settings),
         )
+        app.state.door.begin()
+        stack.push_async_callback(app.state.door.aclose)
         stack.push_async_callback(app.state.renderer.close)
         yield app
 
@@ -175,6 +223,9 @@ class _Server(uvicorn.Server):
 
     def _finish(self) -> None:
         self.should_exit = True
+        # Before the connections are waited for: a stream of events ends by itself never.
+        assert isinstance(self.config.app, FastAPI)
+        self.config.app.state.door.telling.streams.close()
 
 
 async def run_api(settings: Settings, *, host: str | None, port: int | None) -> None:
@@ -188,6 +239,15 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
             access_log=False,
             server_header=False,
             date_header=True,
+            http=bounded(
+                ConnectionLimits(
+                    connections=settings.api.connections,
+                    head_seconds=settings.api.head_timeout.total_seconds(),
+                )
+            ),
+            ws="none",
+            # Who the client is, the door finds out itself: api.trusted_proxies.
+            proxy_headers=False,
             timeout_graceful_shutdown=int(settings.dispatch.shutdown_grace.total_seconds()) or 1,
         )
         log.info("api.starting", host=config.host, port=config.port)
@@ -222,7 +282,34 @@ async def run_worker(settings: Settings) -> None:
             stack.push_async_callback(
                 end_tasks, [asyncio.create_task(route_keeper(settings, kit, nudge=Bell(redis).ring).run())]
             )
+        keeper = SuppressionKeeper(ledger, interval=rules.poll_interval)
+        stack.push_async_callback(end_tasks, [asyncio.create_task(keeper.run())])
+        dispatcher = await stack.enter_async_context(webhook_dispatcher(settings))
+        telling_webhooks = asyncio.create_task(dispatcher.run(stop))
+        stack.push_async_callback(end_tasks, [telling_webhooks])
         await worker.run(stop)
+        # Calls that are under way may end: cut off, they would come a second time.
+        await asyncio.wait({telling_webhooks}, timeout=settings.webhooks.timeout.total_seconds())
+
+
+@asynccontextmanager
+async def webhook_dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
+    """Open what tells webhooks beside a worker; it has a ledger of its own, so that mail never waits for it."""
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = open_ledger(settings, name="webhooks")
+        stack.push_async_callback(ledger.dispose)
+        given = settings.webhooks
+        targets = Targets(settings.target_rules(), settings.resolver())
+        caller = Caller(targets, timeout=given.timeout, ca_file=given.ca_file)
+        yield Dispatcher(
+            ledger,
+            caller=await stack.enter_async_context(caller),
+            seal=Seal(settings.sealing_key()),
+            schedule=Schedule(
+                retries=given.retries, disable_after=given.disable_after, timeout=given.timeout
+            ),
+            show=representation.event,
+        )
 
 
 def route_keeper(settings: Settings, kit: Kit, *, nudge: Nudge) -> RouteKeeper:

@@ -15,7 +15,7 @@ it does is done once for each event. A new follower starts at the present.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -87,6 +87,8 @@ async def after(
 
 _BEGUN_BEFORE = timedelta(minutes=1)  # transactions of ours are shorter: `open_engine` has the limits
 
+_LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
+
 _NUMBERS = text("SELECT min(id) AS low, max(id) AS high FROM events")
 
 _FIRST_FROM = text(
@@ -99,7 +101,7 @@ async def since(db: AsyncConnection, application: str, moment: datetime, *, limi
 
     There is no index by time: numbers grow with it, so the place is found by halves.
     """
-    start = await _place_before(db, moment - _BEGUN_BEFORE)
+    start = await _place_before(db, max(moment, _LONG_AGO) - _BEGUN_BEFORE)
     window = await _window(db, application, start, limit + 1)
     events = await _read(db, [event_id for event_id, _ in window[:limit]])
     return Page(

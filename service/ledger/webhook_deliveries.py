@@ -151,9 +151,9 @@ async def replay(db: AsyncConnection, webhook: Webhook, delivery_id: str) -> Del
 
 
 async def replay_span(
-    db: AsyncConnection, webhook: Webhook, *, after: int | datetime, limit: int, show: Show
+    db: AsyncConnection, webhook: Webhook, *, after: int | datetime | None, limit: int, show: Show
 ) -> Replayed:
-    """Send the events behind an event, or since a time, again; those that it never got, too.
+    """Send the events behind an event, since a time, or all (None) again; those that it never got, too.
 
     Goes through `limit` events of the feed at the most; go on behind `next`. Raises Disabled, UnknownEvent.
     """
@@ -228,7 +228,7 @@ class WebhookDeliveries:
             return again
 
     async def replay_span(
-        self, webhook: Webhook, *, after: int | datetime, limit: int, show: Show, actor: audit.Actor
+        self, webhook: Webhook, *, after: int | datetime | None, limit: int, show: Show, actor: audit.Actor
     ) -> Replayed:
         """Send a span of events again; raises Disabled, UnknownEvent."""
         async with transaction(self._engine) as db:

@@ -118,6 +118,10 @@ _CHANGE = text(f"""
      WHERE id = :id RETURNING {_COLUMNS}
 """)  # noqa: S608  # constants of this module
 
+_OTHERS = text("""
+    SELECT 1 FROM webhooks WHERE application = :application AND enabled AND id <> :id LIMIT 1
+""")
+
 _ROTATE = text(f"""
     UPDATE webhooks
        SET updated_at = clock_timestamp(), secrets = jsonb_build_array({_FRESH}) || coalesce((
@@ -174,7 +178,7 @@ async def create(
         "secret": stored_secret,
     }
     made = _webhook((await db.execute(_CREATE, given)).mappings().one())
-    await feed.start(db, FOLLOWER, application)
+    await _follow(db, made)
     return made
 
 
@@ -206,9 +210,17 @@ async def change(db: AsyncConnection, webhook: Webhook, changes: Mapping[str, An
     events = list(changes.get("events", webhook.events))
     given = {**wanted, "events": events, "id": webhook.id, "anew": anew}
     changed = _webhook((await db.execute(_CHANGE, given)).mappings().one())
-    if changed.enabled:
-        await feed.start(db, FOLLOWER, changed.application)
+    if changed.enabled and not webhook.enabled:
+        await _follow(db, changed)
     return changed
+
+
+async def _follow(db: AsyncConnection, webhook: Webhook) -> None:
+    """Follow the feed for a webhook from now on: what happened while none was enabled is nobody's."""
+    others = await db.execute(_OTHERS, {"application": webhook.application, "id": webhook.id})
+    if others.first() is None:
+        await feed.stop(db, FOLLOWER, webhook.application)
+    await feed.start(db, FOLLOWER, webhook.application)
 
 
 async def rotate(db: AsyncConnection, webhook_id: str, *, stored_secret: str, overlap: timedelta) -> Webhook:

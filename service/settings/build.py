@@ -37,6 +37,7 @@ from service.settings.shapes import (
     ClientSubmission,
     DirectSend,
     Dns,
+    EntraApplicationShape,
     EntraShape,
     HighVolumeEmail,
     LimitsShape,
@@ -197,6 +198,12 @@ def entra(shape: EntraShape) -> Entra:
         ca_file=shape.ca_file,
         timeout=shape.timeout,
     )
+
+
+def rights_of(application: EntraApplicationShape) -> dict[str, object]:
+    """Pick the rights that are given to an application of the directory."""
+    names = ("senders", "routes", "recipient_domains", "networks", "messages_per_minute", "messages_per_day")
+    return {name: getattr(application, name) for name in names}
 
 
 def own_name(accepted_domains: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ The rules look at what could be read: where one route is broken, the others are 
 so that all mistakes are seen at once.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,7 @@ from service.settings.build import (
     login_of,
     mailboxes_of,
     mx_of,
+    rights_of,
     tls_of,
 )
 from service.settings.shapes import (
@@ -59,6 +61,7 @@ _ORDER: TypeAdapter[tuple[str, ...] | None] = TypeAdapter(Names | None)
 
 _Read = TypeVar("_Read")
 
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _DOCUMENTATION = tuple(map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")))  # RFC 5737
 # The last two are resources below /routes.
 _RESERVED = frozenset({"auto", SANDBOX, "compare", "recommend"})
@@ -125,6 +128,7 @@ def mistakes(parts: Parts, *, now: datetime) -> Iterator[str]:
     yield from _order(parts)
     yield from _sandbox(parts.sandbox)
     yield from _ca_file("entra.ca_file", parts.entra.ca_file)
+    yield from _entra_api(parts)
     if parts.dispatch.retry.first > parts.dispatch.retry.cap:
         yield "dispatch.retry.first: is longer than dispatch.retry.cap. Raise cap or lower first."
 
@@ -393,3 +397,30 @@ def _sandbox(sandbox: SandboxShape) -> Iterator[str]:
     if sandbox.login and sandbox.tls is not TlsMode.REQUIRED:
         yield "sandbox.tls: a login needs TLS. Set required, or remove sandbox.login."
     yield from _ca_file("sandbox.ca_file", sandbox.ca_file)
+
+
+def _entra_api(parts: Parts) -> Iterator[str]:
+    api = parts.entra.api
+    if api.audience and not _GUID.fullmatch(parts.entra.tenant_id or "") and "entra" not in parts.unread:
+        yield (
+            "entra.tenant_id: access tokens name their directory by its id. "
+            "Write the id (a GUID), not a domain, or remove entra.api.audience."
+        )
+    if not api.applications:
+        return
+    # Imported here: the ledger's room takes its time, and few commands need it.
+    from service.ledger import rights
+
+    routes = {shape.name for shape in parts.routes.values()} | {SANDBOX}
+    ids = [application.client_id.lower() for application in api.applications]
+    for index, application in enumerate(api.applications):
+        place = f"entra.api.applications[{index}]"
+        if ids[index] in ids[:index]:
+            yield f"{place}.client_id: the application is there twice. Keep one."
+        try:
+            rights.read(rights_of(application), routes=routes)
+        except rights.BadRights as bad:
+            for mistake in bad.mistakes:
+                if mistake.code != "unknown_route" or "routes" not in parts.unread:
+                    entry = "" if mistake.index is None else f"[{mistake.index}]"
+                    yield f"{place}.{mistake.member}{entry}: {mistake.detail}"

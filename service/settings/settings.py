@@ -9,6 +9,7 @@ because pydantic-settings' own sources overlook unknown names in the environment
 into a list, and do not tell where a value came from.
 """
 
+import base64
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from typing_extensions import override
 from service.routes.choice import RouteBook
 from service.routes.mx import Resolver
 from service.routes.route import Route
+from service.routes.targets import TargetRules
 from service.routes.tokens import Entra
 from service.settings import build, rules
 from service.settings.cautions import cautions
@@ -46,6 +48,7 @@ from service.settings.shapes import (
     Organization,
     RouteShape,
     SandboxShape,
+    WebhooksShape,
 )
 from service.settings.sources import SECRETS, BadSettings, Location, Node, dotted, gather, leaf_at, plain
 from service.settings.values import GROUP, LIST, Names, written
@@ -94,6 +97,11 @@ class Settings(BaseSettings):
     dispatch: Annotated[Dispatch, GROUP] = Field(default=Dispatch())
     api: Annotated[Api, GROUP] = Field(default=Api())
     checks: Annotated[ChecksShape, GROUP] = Field(default=ChecksShape())
+    webhooks: Annotated[WebhooksShape, GROUP] = Field(default=WebhooksShape())
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="Seals the secrets of webhooks in the database: 32 random bytes in base64 (openssl rand -base64 32).",
+    )
     sandbox: Annotated[SandboxShape, GROUP] = Field(default=SandboxShape())
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged: this and what is more serious."
@@ -122,6 +130,13 @@ class Settings(BaseSettings):
         if not url.get_secret_value().startswith(schemes):
             raise ValueError(f"is not a URL of this kind. Begin it with {' or '.join(schemes)}.")
         return url
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _key_of_the_seal(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(_octets(key)) != 32:
+            raise ValueError("is not 32 bytes in base64. Make one: openssl rand -base64 32.")
+        return key
 
     @classmethod
     def load(cls, config: Path | None, env: Mapping[str, str] = os.environ) -> Self:
@@ -170,6 +185,19 @@ class Settings(BaseSettings):
         """Build what `Tokens` needs to know."""
         return build.entra(self.directory)
 
+    def target_rules(self) -> TargetRules:
+        """Build what `Targets` needs to know."""
+        given = self.webhooks
+        return TargetRules(
+            allow_http=given.allow_http,
+            allow_private=given.allow_private,
+            allowed_networks=given.allowed_networks,
+        )
+
+    def sealing_key(self) -> bytes | None:
+        """Say with which 32 octets secrets of others are sealed; None: they are not."""
+        return None if self.encryption_key is None else _octets(self.encryption_key)
+
     def effective(self) -> list[Setting]:
         """List every setting as it takes effect, the defaults of each kind of route included."""
         return [
@@ -211,6 +239,14 @@ class Settings(BaseSettings):
                     yield location, _shown(resolved[index][tuple(rest)])
                 case _:
                     yield location, _shown(value, name=str(location[-1]))
+
+
+def _octets(key: SecretStr) -> bytes:
+    """Read base64; empty where it is none."""
+    try:
+        return base64.b64decode(key.get_secret_value().strip(), validate=True)
+    except ValueError:
+        return b""
 
 
 def _resolved(route: Route) -> dict[Location, object]:

@@ -20,12 +20,15 @@ from service.settings.values import (
     Domain,
     Domains,
     Duration,
+    Durations,
     EhloName,
     Host,
     HostAndPort,
     IpAddresses,
     MailAddress,
+    Names,
     NameServers,
+    Networks,
     Port,
     Senders,
     Size,
@@ -34,6 +37,7 @@ from service.smtp.peer import TlsMode
 
 _NAME = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"  # in a login they would end a field, or the line
+_GUID = r"^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 _DAY = timedelta(days=1)
 
 
@@ -93,6 +97,42 @@ class Dns(Group):
     )
 
 
+class EntraApplicationShape(Group):
+    """An application that calls with access tokens: who it is here, and what it may do."""
+
+    client_id: str = Field(pattern=_GUID, description="The application (client) id.")
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        pattern=_NO_CONTROLS,
+        description="The application's name in Postroom, as a key has one.",
+    )
+    test: bool = Field(default=False, description="Whether its mail goes to the sandbox only.")
+    senders: Names = Field(
+        default=(), description="Addresses or @domains that it may send from; any of the routes' unless set."
+    )
+    routes: Names | None = Field(default=None, description="The routes that its mail may take.")
+    recipient_domains: Names | None = Field(default=None, description="The domains that it may send to.")
+    networks: Names | None = Field(
+        default=None, description="The networks that it may call from: 10.0.0.0/8."
+    )
+    messages_per_minute: int | None = Field(default=None, ge=1, description="Its allowance in a minute.")
+    messages_per_day: int | None = Field(default=None, ge=1, description="Its allowance in 24 hours.")
+
+
+class EntraApiShape(Group):
+    """Which access tokens open the HTTP door."""
+
+    audience: Names = Field(
+        default=(),
+        description="The audience of tokens for Postroom: its application id URI (api://…), its client id. "
+        "No token is taken unless set.",
+    )
+    applications: Annotated[tuple[EntraApplicationShape, ...], LIST] = Field(
+        default=(), description="Applications with a name or restrictions here; others are named by their client id."
+    )
+
+
 class EntraShape(Group):
     """Where access tokens come from."""
 
@@ -113,6 +153,7 @@ class EntraShape(Group):
         gt=timedelta(0),
         description="How long one request for a token may take.",
     )
+    api: Annotated[EntraApiShape, GROUP] = Field(default=EntraApiShape())
 
 
 class RetryShape(Group):
@@ -168,6 +209,40 @@ class ChecksShape(Group):
     )
 
 
+class WebhooksShape(Group):
+    """How events are told to applications, and where to."""
+
+    allow_http: bool = Field(default=False, description="Whether webhooks may be called without TLS.")
+    allow_private: bool = Field(
+        default=False,
+        description="Whether webhooks may lead to private addresses (RFC 1918, 4193, 6598) and to this machine.",
+    )
+    allowed_networks: Networks = Field(
+        default=(), description="Networks that webhooks may lead to, whatever else is closed: 10.20.0.0/16."
+    )
+    ca_file: Path | None = Field(
+        default=None, description="Certificates trusted besides the system's, PEM: an authority of one's own."
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=15),
+        gt=timedelta(0),
+        le=timedelta(minutes=1),
+        description="How long one call may take, from the look-up of its name to its answer.",
+    )
+    retries: Durations = Field(
+        default=tuple(
+            timedelta(seconds=wait) for wait in (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+        ),
+        max_length=50,
+        description="The waits between one call that failed and the next; after the last one a delivery has failed.",
+    )
+    disable_after: Duration = Field(
+        default=timedelta(days=5),
+        gt=timedelta(0),
+        description="A webhook that failed for so long without a success is disabled.",
+    )
+
+
 class Api(Group):
     """The HTTP door."""
 
@@ -180,6 +255,20 @@ class Api(Group):
         default=timedelta(seconds=60),
         gt=timedelta(0),
         description="How long a request's body may take to arrive.",
+    )
+    bodies_in_flight: Size = Field(
+        default=256 * MEGABYTE, description="The bodies of all requests that are in hand; beyond it is a 503."
+    )
+    head_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(milliseconds=100),
+        description="How long a request's head may take to arrive.",
+    )
+    connections: int = Field(
+        default=1000, ge=1, le=100_000, description="Connections at a time; each needs an open file."
+    )
+    trusted_proxies: Networks = Field(
+        default=(), description="Networks of proxies whose X-Forwarded-For says who the client is; none unless set."
     )
 
 

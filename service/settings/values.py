@@ -6,7 +6,7 @@ sentence that says how it is written and does not repeat what was given.
 
 import re
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -165,6 +165,15 @@ def _ip(value: object) -> IPv4Address | IPv6Address:
         raise ValueError("is not an IP address. Write one address, such as 203.0.113.10.") from None
 
 
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(str(value).strip())
+    except ValueError:
+        raise ValueError(
+            "is not a network. Write it with the length of its prefix and no bits behind it: 10.20.0.0/16."
+        ) from None
+
+
 GROUP = BeforeValidator(group)
 LIST = BeforeValidator(sequence)
 
@@ -226,3 +235,16 @@ IpAddress: TypeAlias = Annotated[
     IPv4Address | IPv6Address, PlainValidator(_ip), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]
 IpAddresses: TypeAlias = Annotated[tuple[IpAddress, ...], BeforeValidator(items)]
+Networks: TypeAlias = Annotated[
+    tuple[
+        Annotated[
+            IPv4Network | IPv6Network,
+            PlainValidator(_network),
+            PlainSerializer(str),
+            WithJsonSchema({"type": "string", "examples": ["10.20.0.0/16"]}),
+        ],
+        ...,
+    ],
+    BeforeValidator(items),
+]
+Durations: TypeAlias = Annotated[tuple[Duration, ...], BeforeValidator(items)]

@@ -52,11 +52,18 @@ def wrong(name: str, code: str, detail: str) -> Problem:
     return invalid([FieldError(pointer=f"?{name}", code=code, detail=detail)])
 
 
-def parameters(request: Request, known: Collection[str], *, open_names: str | None = None) -> dict[str, str]:
+def parameters(
+    request: Request,
+    known: Collection[str],
+    *,
+    open_names: str | None = None,
+    repeatable: Collection[str] = (),
+) -> dict[str, str]:
     """Read the query: each parameter once, and none that is not known.
 
     `open_names` is a parameter with a name of the caller's choice in brackets, `metadata` for
-    `metadata[order_id]`. Raises a 422 problem.
+    `metadata[order_id]`. What is `repeatable` may stand more than once; of these the last one is given.
+    Raises a 422 problem.
     """
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
@@ -74,7 +81,7 @@ def parameters(request: Request, known: Collection[str], *, open_names: str | No
                     )
                 ]
             )
-        if name in found:
+        if name in found and name not in repeatable:
             raise wrong(contract, "repeated", "This parameter stands twice.")
         if _UNPRINTABLE.search(name) or _UNPRINTABLE.search(value):
             raise wrong(contract, "not_text", "This parameter holds NUL, or half of a surrogate pair.")
