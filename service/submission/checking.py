@@ -27,6 +27,7 @@ from service.submission.problems import FieldError, Problem, invalid, not_found,
 from service.submission.representation import moment
 from service.submission.strict_json import parse_object
 from service.submission.trial import Trial, Trials
+from service.submission.validation import demand_json
 
 #: The names that a pointer of this endpoint may name.
 NAMES = frozenset({"to", "from", "send_to"})
@@ -135,6 +136,8 @@ class _Checking:
         key = await self._door.caller(request, "routes.check", self._door.budget())
         route = self._route(name)
         octets = await self._door.body(request)
+        if octets:
+            demand_json(request)
         members = parse_object(octets, names=NAMES) if octets else {}
         wanted = _addresses(members)
         if "send_to" in wanted:

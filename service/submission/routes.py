@@ -16,6 +16,7 @@ from service.submission.door import GUARDED, PROBLEMS, Budget, Door, problem_ans
 from service.submission.problems import not_found
 from service.submission.representation import whole_list
 from service.submission.strict_json import parse_object
+from service.submission.validation import demand_json
 
 SHAPES = (route_models.NeedsIn,)
 
@@ -107,6 +108,8 @@ class _Asking:
         """Recommend a way for these needs, with settings, SPF record, PowerShell and admin-centre steps."""
         await self._door.caller(request, "routes.read", self._door.budget())
         octets = await self._door.body(request)
+        if octets:
+            demand_json(request)
         members = parse_object(octets, names=advising.NEEDS) if octets else {}
         answer = advising.advise(
             members,

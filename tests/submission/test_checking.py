@@ -107,7 +107,9 @@ async def test_bad_requests(
     pointer: str | None,
 ) -> None:
     """What is wrong is named, and nobody is dialled for it."""
-    answer = await house.client.post(f"/routes/{name}/check", content=body)
+    answer = await house.client.post(
+        f"/routes/{name}/check", content=body, headers={"Content-Type": "application/json"}
+    )
 
     assert answer.status_code == status, answer.text
     assert code in {None, answer.json()["code"]}

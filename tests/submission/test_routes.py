@@ -404,7 +404,9 @@ async def test_a_wrong_need_is_named(house: House, given: dict[str, Any], pointe
 )
 async def test_broken_json_is_refused(house: House, body: bytes, status: int) -> None:
     """As strictly as everywhere else."""
-    answer = await house.client.post("/routes/recommend", content=body)
+    answer = await house.client.post(
+        "/routes/recommend", content=body, headers={"Content-Type": "application/json"}
+    )
 
     assert answer.status_code == status
 
@@ -422,7 +424,11 @@ async def test_broken_json_is_refused(house: House, body: bytes, status: int) ->
 )
 async def test_no_needs_make_it_fail(house: House, given: dict[str, Any]) -> None:
     """Whatever is sent, the answer is 200, 400 or 422."""
-    answer = await house.client.post("/routes/recommend", content=json.dumps(given).encode())
+    answer = await house.client.post(
+        "/routes/recommend",
+        content=json.dumps(given).encode(),
+        headers={"Content-Type": "application/json"},
+    )
 
     assert answer.status_code in {200, 400, 422}, answer.text
 
