@@ -218,7 +218,7 @@ def check(
 def send(
     to: Annotated[list[str], typer.Option(help="A recipient; repeat it for more.")],
     sender: Annotated[str, typer.Option("--from", help="Who it is from: a@b, or 'Name <a@b>'.")],
-    subject: Annotated[str, typer.Option(help="The subject.")],
+    subject: Annotated[str | None, typer.Option(help="The subject; a template has one of its own.")] = None,
     text: Annotated[str | None, typer.Option(help="The text; - reads it from stdin.")] = None,
     html: Annotated[str | None, typer.Option(help="The HTML.")] = None,
     attach: Annotated[list[Path] | None, typer.Option(help="A file; repeat it for more.")] = None,
@@ -226,6 +226,20 @@ def send(
     bcc: Annotated[list[str] | None, typer.Option(help="Repeat it for more.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="'Name: value'; repeat it for more.")] = None,
     route: Annotated[str | None, typer.Option(help="A route's name; auto unless said.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="A template's id or name, instead of subject, text and HTML.")
+    ] = None,
+    variables: Annotated[
+        str | None, typer.Option(help="What is put into the template: a JSON object, or @FILE with one.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Not before this time: 2026-11-26T19:40, or 30s, 10m, 2h, 3d from now.")
+    ] = None,
+    priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
+    stream: Annotated[
+        str | None, typer.Option(help="transactional unless said; bulk never takes client submission.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag to find it by; repeat it for more.")] = None,
     url: Annotated[
         str, typer.Option(envvar="POSTROOM_URL", help="Where the API is.")
     ] = "http://127.0.0.1:8025",
@@ -242,6 +256,8 @@ def send(
     as_json: Annotated[bool, typer.Option("--json", help="Print the message's last state as JSON.")] = False,
 ) -> None:
     """Send one message through the API and follow it to its end.
+
+    While it waits, the last line says where it is, why, and when it is expected.
 
     Exit status: 0 sent; 1 refused, failed, expired or partly sent; 2 wrong use; 3 it still waits.
     """
@@ -260,6 +276,12 @@ def send(
             headers=header or (),
             attach=attach or (),
             route=route,
+            template=template,
+            variables=variables,
+            schedule=schedule,
+            priority=priority,
+            stream=stream,
+            tags=tag or (),
         )
         api = Api(url=url, key=find_key(key, state=state))
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

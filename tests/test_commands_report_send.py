@@ -1,7 +1,11 @@
 """`postroom send` and `postroom report basic-auth`, as they are used in a shell."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,11 +13,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
 from service.ledger import Ledger
 from service.ledger.ids import new_id
+from service.local.progress import where
 from service.routes.choice import RouteBook
 from service.routes.route import BasicLogin
 from service.submission import basic_auth
@@ -122,6 +128,111 @@ async def test_what_still_waits_ends_with_3(running: Running) -> None:
     assert "after 1 s: " in last
 
 
+async def test_a_line_on_a_terminal_says_where_it_is(running: Running) -> None:
+    """It is written over in place while the message waits, and is gone at the end."""
+    running.peer.on("rcpt", reply="451 4.7.1 Come back later", times=2)
+    ours, theirs = pty.openpty()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", "send", *SEND, "--to", "ana@example.com",
+        "--url", f"http://127.0.0.1:{running.house.port}",
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "100", "POSTROOM_KEY": running.key},
+        stdin=asyncio.subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    screen = await asyncio.to_thread(everything, ours)
+
+    assert await child.wait() == 0, screen
+    drawn = re.findall(r"\r([^\r\n]+)\x1b\[K", screen)
+    assert any(line.startswith("deferred · ") for line in drawn), screen
+    assert any("next attempt" in line for line in drawn), drawn
+    assert max(map(len, drawn)) < 100
+    assert screen.rpartition("\x1b[K")[2].strip().splitlines()[-1].startswith("Sent:")
+
+
+def everything(terminal: int) -> str:
+    """Read a terminal until the program behind it has ended."""
+    read = bytearray()
+    with contextlib.suppress(OSError):  # the end, as Linux tells it
+        while piece := os.read(terminal, 4096):
+            read += piece
+    os.close(terminal)
+    return read.decode()
+
+
+async def test_in_a_pipe_a_line_is_added_where_something_changes(running: Running) -> None:
+    """Nothing is written over: state, reason and the next attempt in lines of their own."""
+    running.peer.on("rcpt", reply="451 4.7.1 Come back later", times=1)
+
+    ran = await running.send("--to", "ana@example.com")
+
+    assert ran.status == 0, ran.err
+    assert "\r" not in ran.out
+    assert "  deferred · " in ran.out
+
+
+async def test_what_is_scheduled_for_later_is_not_waited_for(running: Running) -> None:
+    """Accepted for tomorrow: the command ends at once, with 3 and the time; soon is waited for."""
+    tomorrow = await running.send("--to", "ana@example.com", "--schedule", "1d")
+    soon = await running.send("--to", "bo@example.com", "--schedule", "1s")
+
+    assert tomorrow.status == 3, tomorrow.err
+    assert "Scheduled: it goes at " in tomorrow.out.strip().splitlines()[-1]
+    assert soon.status == 0, soon.out
+    assert [taken.rcpts for taken in running.peer.taken] == [("bo@example.com",)]
+
+
+async def test_a_template_and_what_it_is_found_by(running: Running) -> None:
+    """Template with variables, priority, stream and tags are those of the API."""
+    url = f"http://127.0.0.1:{running.house.port}"
+    headers = {"Authorization": f"Bearer {running.key}"}
+    async with httpx2.AsyncClient(base_url=url, headers=headers) as client:
+        template = {"name": "receipt", "subject": "For {{ name }}", "text": "Hello {{ name }}"}
+        made = await client.post("/templates", json=template)
+        assert made.status_code == 201, made.text
+        published = await client.post(f"/templates/{made.json()['id']}/publish", json={"version": 1})
+        assert published.status_code == 200, published.text
+    found = ("--priority", "high", "--stream", "news", "--tag", "a", "--tag", "b")
+
+    ran = await postroom(
+        "send", "--from", "noreply@contoso.com", "--to", "ana@example.com", "--template", "receipt",
+        "--variables", '{"name": "Ana"}', *found, "--json", "--url", url, POSTROOM_KEY=running.key,
+    )  # fmt: skip
+
+    assert ran.status == 0, ran.err
+    shown = json.loads(ran.out)
+    assert shown["subject"] == "For Ana"
+    assert (shown["priority"], shown["stream"], shown["tags"]) == ("high", "news", ["a", "b"])
+
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def a_shown(**changes: Any) -> dict[str, Any]:
+    recipients = [{"status": "queued"}]
+    return {"status": "queued", "recipients": recipients, "expected_because": [], **changes}
+
+
+@pytest.mark.parametrize(
+    ("shown", "line"),
+    [
+        (a_shown(expected_because=["36 messages ahead in this lane"], expected_at="2026-11-23T12:00:52Z"), "queued · 36 messages ahead in this lane · expected {12:00:52} (in 52 s)"),
+        (a_shown(status="sending"), "sending"),
+        (a_shown(status="deferred", next_attempt_at="2026-11-23T12:30:00Z"), "deferred · next attempt {12:30:00} (in 30 min)"),
+        (a_shown(status="deferred", next_attempt_at="2026-11-23T11:59:00Z"), "deferred · next attempt now"),
+        (a_shown(status="scheduled", scheduled_at="2026-11-23T15:00:00Z"), "scheduled · goes {15:00:00} (in 3 h)"),
+        (a_shown(recipients=[{"status": "sent"}, {"status": "queued"}]), "queued, 1 of 2 sent"),
+        (a_shown(expected_because=["\x1b[2J", "a\nb."]), "queued · ·[2J; a / b"),
+    ],
+)  # fmt: skip
+def test_a_line_says_where_a_message_is(shown: dict[str, Any], line: str) -> None:
+    """State, reason and time, by the clock of this machine, without what a terminal would act upon."""
+
+    def here(clock: re.Match[str]) -> str:
+        return f"{datetime.fromisoformat(f'2026-11-23T{clock[1]}Z').astimezone():%H:%M:%S}"
+
+    assert where(shown, now=NOON) == re.sub(r"\{([0-9:]+)\}", here, line)
+
+
 async def test_json_alone_goes_to_stdout(running: Running) -> None:
     """The message's last state, for programs."""
     ran = await running.send("--to", "ana@example.com", "--json")
@@ -153,6 +264,10 @@ async def test_what_the_api_refuses_is_said_by_field(running: Running) -> None:
         (("--key", "k\nX: y"), 2, "API key"),
         (("--key", "k", "--attach", "/nowhere/file"), 2, "/nowhere/file"),
         (("--key", "k", "--header", "no colon"), 2, "Name: value"),
+        (("--key", "k", "--schedule", "tomorrow"), 2, "--schedule takes a time"),
+        (("--key", "k", "--variables", "{}"), 2, "--variables are for a --template"),
+        (("--key", "k", "--template", "t", "--variables", "[1]"), 2, "takes a JSON object"),
+        (("--key", "k", "--template", "t", "--variables", "@/nowhere"), 2, "/nowhere"),
         ((), 2, "postroom keys create"),
     ],
 )

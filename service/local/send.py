@@ -3,8 +3,10 @@
 1. The message is posted under an Idempotency-Key of its own, so that a lost answer can be asked for
    again without sending twice.
 2. Its events are read until it is in a final state or the patience is used up; each move is printed
-   as it is seen.
+   as it is seen, and below them where the message is now (`progress`).
 3. At the end its ledger entry is printed as `postroom dev` does it, and one line that says what it means.
+
+A message that is scheduled for later than the patience is not waited for.
 
 Exit status: 0 it was sent; 1 it was refused, failed, expired or was only partly sent; 2 wrong use; 3 it
 still waits, and the last line says why and until when.
@@ -13,11 +15,13 @@ still waits, and the last line says why and until when.
 import base64
 import json
 import mimetypes
+import re
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from service.local.progress import Progress
 from service.local.report import printable, report, shortened
 
 SENT = frozenset({"sent", "delivered"})
@@ -34,6 +39,9 @@ FAILED, WRONG_USE, WAITING = 1, 2, 3
 #: Tries of one POST whose answer got lost.
 _TRIES = 3
 _PAUSES = (0.1, 0.2, 0.5, 1.0)  # between two looks, in seconds; the last one stays
+
+_FROM_NOW = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class NotSent(Exception):
@@ -57,27 +65,31 @@ def send(api: Api, message: Mapping[str, Any], *, timeout: float, as_json: bool,
 
     What is learnt goes to stdout; with `as_json` only the message's last state does, and the rest to stderr.
     """
-    told = sys.stderr if as_json else sys.stdout
-
-    def say(line: str) -> None:
-        print(line, file=told, flush=True)
-
-    with _client(api) as client:
+    with _client(api) as client, Progress(sys.stderr if as_json else sys.stdout) as progress:
         accepted = _post(client, message)
-        say(f"Accepted as {accepted['id']}.")
+        progress.say(f"Accepted as {accepted['id']}.")
         for recipient in accepted["recipients"]:
-            say(f"  {printable(recipient['email'])}  by {recipient['route']}, lane {recipient['lane']}")
+            progress.say(f"  {printable(recipient['email'])}  {_way(recipient)}")
         last = accepted
         for move, shown in _moves(client, accepted, timeout=timeout):
             last = shown
             if move is not None:
-                say(f"  {move}")
+                progress.say(f"  {move}")
+            elif shown["status"] not in OVER:
+                progress.show(shown)
+        progress.end()
         if as_json:
             print(json.dumps(last), flush=True)
         else:
-            say("\n" + report(last, _attempts(client, last["id"]), {}, colour=colour) + "\n")
-    say(_meaning(last, timeout))
+            progress.say("\n" + report(last, _attempts(client, last["id"]), {}, colour=colour) + "\n")
+        progress.say(_meaning(last, timeout))
     return _status(last)
+
+
+def _way(recipient: Mapping[str, Any]) -> str:
+    if recipient["route"] is None:
+        return printable(f"{recipient['status']}: {recipient.get('reason') or 'it goes no way'}")
+    return f"by {recipient['route']}, lane {recipient['lane']}"
 
 
 def message_of(
@@ -86,17 +98,27 @@ def message_of(
     to: Sequence[str],
     cc: Sequence[str],
     bcc: Sequence[str],
-    subject: str,
+    subject: str | None,
     text: str | None,
     html: str | None,
     headers: Sequence[str],
     attach: Sequence[Path],
     route: str | None,
+    template: str | None,
+    variables: str | None,
+    schedule: str | None,
+    priority: str | None,
+    stream: str | None,
+    tags: Sequence[str],
 ) -> dict[str, Any]:
     """Write the body of the request from what was given on the command line; raises NotSent where it is wrong."""
+    if template is None and subject is None:
+        raise NotSent("--subject is needed, or --template, which has one.", status=WRONG_USE)
+    if variables is not None and template is None:
+        raise NotSent("--variables are for a --template.", status=WRONG_USE)
     if text == "-":
         text = sys.stdin.read()
-    if text is None and html is None:
+    if text is None and html is None and template is None:
         text = "This message was sent by `postroom send`.\n"
     body = {
         "from": sender,
@@ -109,6 +131,11 @@ def message_of(
         "headers": dict(_header(line) for line in headers),
         "attachments": [_attachment(path) for path in attach],
         "route": route,
+        "template": None if template is None else _template(template, variables),
+        "scheduled_at": None if schedule is None else _moment(schedule, now=datetime.now(UTC)),
+        "priority": priority,
+        "stream": stream,
+        "tags": list(tags),
     }
     return {name: value for name, value in body.items() if value not in (None, [], {})}
 
@@ -135,6 +162,43 @@ def _header(line: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise NotSent(f"--header takes 'Name: value', not {printable(line)!r}.", status=WRONG_USE)
     return name.strip(), value.strip()
+
+
+def _template(name: str, variables: str | None) -> dict[str, Any]:
+    """Name a template, and what is put into it: a JSON object, or @ and the file that holds one."""
+    if variables is None:
+        return {"id": name}
+    try:
+        text = Path(variables[1:]).read_text(encoding="utf-8") if variables.startswith("@") else variables
+        given = json.loads(text)
+    except OSError as exc:
+        raise NotSent(
+            f"--variables: {variables[1:]} cannot be read: {exc.strerror}.", status=WRONG_USE
+        ) from None
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise NotSent(
+            '--variables takes a JSON object, such as \'{"name": "Ana"}\', or @FILE with one.',
+            status=WRONG_USE,
+        )
+    return {"id": name, "variables": given}
+
+
+def _moment(written: str, *, now: datetime) -> str:
+    """Read a time, or a time from now; raises NotSent."""
+    if match := _FROM_NOW.fullmatch(written.strip()):
+        wait = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        return (now + wait).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        at = datetime.fromisoformat(written.strip())
+        # A time without an offset is that of this machine's clock on the wall.
+        return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        raise NotSent(
+            "--schedule takes a time, such as 2026-11-26T19:40 or 2026-11-26T19:40:02Z, or 30s, 10m, 2h, 3d from now.",
+            status=WRONG_USE,
+        ) from None
 
 
 def _attachment(path: Path) -> dict[str, str]:
@@ -225,13 +289,21 @@ def _moves(
         if shown is not None:
             yield None, shown
             yield from ((_move(event), shown) for event in fresh)
-            if shown["status"] in OVER:
+            if shown["status"] in OVER or _is_for_later(shown, timeout):
                 return
         left = deadline - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(_PAUSES[min(look, len(_PAUSES) - 1)], left))
         look += 1
+
+
+def _is_for_later(message: Mapping[str, Any], timeout: float) -> bool:
+    """Say whether it is scheduled for a time that nobody here waits for."""
+    if message["status"] != "scheduled" or not message.get("scheduled_at"):
+        return False
+    wait = datetime.fromisoformat(message["scheduled_at"]) - datetime.now(UTC)
+    return wait.total_seconds() > timeout
 
 
 def _get(client: httpx2.Client, path: str) -> Any:
@@ -280,6 +352,8 @@ def _meaning(message: Mapping[str, Any], timeout: float) -> str:
         return f"Partly sent: {sent} of {len(message['recipients'])} recipients; the others: {title or 'see above'}."
     if status in OVER:
         return f"Not sent ({status}): {title or 'see above'}."
+    if _is_for_later(message, timeout):
+        return f"Scheduled: it goes at {message['scheduled_at']}. See GET /messages/{message['id']}."
     because = "; ".join(str(reason).rstrip(".") for reason in message.get("expected_because") or ())
     expected = message.get("expected_at")
     when = f" It is expected at {expected}." if expected else ""

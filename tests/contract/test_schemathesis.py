@@ -39,8 +39,8 @@ SLOW = 1.0  # seconds
 UNHURRIED = {"check_route"}
 
 DOCUMENT = unconnected().openapi()
-OPERATIONS = {
-    found.ok().definition.raw["operationId"]: found.ok()
+OPERATIONS: dict[str, Any] = {
+    found.ok().definition.raw["operationId"]: found.ok()  # type: ignore[union-attr]  # the document is valid
     for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
 }
 CHECKS = [
@@ -81,7 +81,7 @@ def test_an_operation_keeps_the_document(name: str, world: World) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(case=requests_of(operation), existing=st.booleans())
-    def ask(case: Case, *, existing: bool) -> None:
+    def ask(case: Case[Any], *, existing: bool) -> None:
         if existing:
             case.path_parameters.update(known)
         # What a request without a good key gets is a test of its own.
@@ -94,7 +94,7 @@ def test_an_operation_keeps_the_document(name: str, world: World) -> None:
         ask()
 
 
-def requests_of(operation: Any) -> st.SearchStrategy[Case]:
+def requests_of(operation: Any) -> st.SearchStrategy[Case[Any]]:
     """Make requests that fit the document, that do not fit it, and with the body of its example."""
     found = [operation.as_strategy(generation_mode=GenerationMode.POSITIVE)]
     if operation.body or operation.query or operation.path_parameters:
@@ -115,7 +115,7 @@ def test_nothing_opens_without_a_key(world: World) -> None:
             assert "401" in operation.definition.raw["responses"], name
 
 
-def asked(case: Case, world: World, session: requests.Session) -> Response:
+def asked(case: Case[Any], world: World, session: requests.Session) -> Response:
     """Send it; where the answer takes over a second, twice more, and then it is too slow."""
     took = []
     for _ in range(3):

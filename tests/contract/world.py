@@ -62,8 +62,10 @@ class World:
 
     def make(self, path: str) -> httpx2.Response | None:
         """Post the example of a path without names to it; None where it takes no JSON."""
-        operation = self.document["paths"].get(path, {}).get("post", {})
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        paths: Mapping[str, Any] = self.document["paths"]
+        operation: Mapping[str, Any] = paths.get(path, {}).get("post", {})
+        body: Mapping[str, Any] = operation.get("requestBody", {})
+        content: Mapping[str, Any] | None = body.get("content", {}).get("application/json")
         return None if content is None else self.client.post(path, json=example(content))
 
 
