@@ -114,8 +114,6 @@ def create_app(
         ],
         # A path is what it is. The framework's redirect would name the host that the caller named.
         redirect_slashes=False,
-        # What the framework would refuse by itself, we refuse in our own words.
-        max_body_size=limits.body_octets,
     )
     app.state.renderer = Renderer()
     door = Door(

@@ -52,6 +52,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_refused = False
+        self._has_refused = False  # a request, in the server's own name
         self._is_lingering = False
         self._head_done = False
         self._octets = 0  # of the head so far, or since the last content of the body
@@ -140,7 +141,7 @@ class Connection(HttpToolsProtocol):
         """Close the connection in order: what was written still arrives."""
         self.waiting.pop(self, None)
         unread = self.cycle is not None and self.cycle.more_body
-        if unread and not transport.is_closing() and transport.can_write_eof():
+        if (unread or self._has_refused) and not transport.is_closing() and transport.can_write_eof():
             self._is_lingering = True
             transport.write_eof()
             self.flow.resume_reading()
@@ -182,6 +183,7 @@ class Connection(HttpToolsProtocol):
         if self._is_at_work() and self.cycle.response_started:
             self._abort()  # in the middle of another answer
             return
+        self._has_refused = True
         self.transport.write(_written(problem))
         self.transport.close()
 
