@@ -28,6 +28,8 @@ _MINUTE = 60
 _BY_CODE = {
     "missing_key": (401, "missing_api_key"),
     "insufficient_scope": (401, "restricted_api_key"),
+    "network_not_allowed": (401, "restricted_api_key"),
+    "test_key": (401, "restricted_api_key"),
     "idempotency_key_invalid": (400, "invalid_idempotency_key"),
     "idempotency_key_reused": (409, "invalid_idempotent_request"),
     "request_in_progress": (409, "concurrent_idempotent_requests"),
@@ -63,13 +65,13 @@ _FIELDS = frozenset({
 def error_of(problem: Mapping[str, Any], *, retry_after: int = 0) -> dict[str, Any]:
     """Put a problem into Resend's form.
 
-    `retry_after` is what the answer's header says, in seconds: what is back within a minute is a rate, what
-    takes longer a daily quota.
+    `retry_after` is what the answer's header says, in seconds: a quota that is back within a minute is a rate,
+    one that takes longer a daily quota.
     """
     status, code = int(problem["status"]), str(problem["code"])
     first = next(iter(problem["errors"]), None)
     new_status, name = _BY_CODE.get(code) or _BY_STATUS.get(status, (status, "application_error"))
-    if status == 429 and retry_after > _MINUTE:
+    if code == "quota_exceeded" and retry_after > _MINUTE:
         name = "daily_quota_exceeded"
     if status == 422 and first is not None and code not in _BY_CODE:
         name = _name_of_field(first)

@@ -19,6 +19,7 @@ def shown(problem: Problem) -> tuple[int, str, str]:
         (Problem(status=401, code="invalid_key", detail="D"), (403, "invalid_api_key", "D")),
         (Problem(status=401, code="key_closed", detail="D"), (403, "invalid_api_key", "D")),
         (Problem(status=403, code="insufficient_scope", detail="D"), (401, "restricted_api_key", "D")),
+        (Problem(status=403, code="network_not_allowed", detail="D"), (401, "restricted_api_key", "D")),
         (by_status(404), (404, "not_found", "There is nothing here")),
         (by_status(405), (405, "method_not_allowed", "This method is not for this path")),
         (by_status(413), (413, "validation_error", "The request is too large")),
@@ -36,7 +37,7 @@ def shown(problem: Problem) -> tuple[int, str, str]:
             Problem(status=422, code="idempotency_key_reused", detail="D"),
             (409, "invalid_idempotent_request", "D"),
         ),
-        (Problem(status=429, code="quota_used_up", detail="D"), (429, "rate_limit_exceeded", "D")),
+        (Problem(status=429, code="quota_exceeded", detail="D"), (429, "rate_limit_exceeded", "D")),
         (Problem(status=500, code="internal_error", detail="D"), (500, "internal_server_error", "D")),
         (Problem(status=418, code="teapot", detail="D"), (418, "application_error", "D")),
         (ledger_unavailable(), (503, "application_error", ledger_unavailable().detail)),
@@ -45,6 +46,21 @@ def shown(problem: Problem) -> tuple[int, str, str]:
 def test_each_refusal_has_its_name_there(problem: Problem, expected: tuple[int, str, str]) -> None:
     """Statuses and names are those from which the SDKs make their exceptions."""
     assert expected == shown(problem)
+
+
+@pytest.mark.parametrize(
+    ("code", "retry_after", "expected"),
+    [
+        ("quota_exceeded", 60, "rate_limit_exceeded"),
+        ("quota_exceeded", 61, "daily_quota_exceeded"),
+        ("too_many_wrong_keys", 3600, "rate_limit_exceeded"),
+    ],
+)
+def test_a_quota_of_a_day_is_told_by_its_time(code: str, retry_after: int, expected: str) -> None:
+    """A quota that is back within a minute is a rate; what is slowed for other reasons always is."""
+    problem = Problem(status=429, code=code, detail="D")
+
+    assert error_of(problem.body("req_1"), retry_after=retry_after)["name"] == expected
 
 
 @pytest.mark.parametrize(
