@@ -59,5 +59,10 @@ class Dsn:
 
 
 def xtext(text: str) -> str:
-    """Encode ASCII as xtext: what is not a plain visible character becomes `+` and two hexadecimal digits."""
-    return "".join(char if "!" <= char <= "~" and char not in "+=" else f"+{ord(char):02X}" for char in text)
+    """Encode ASCII as xtext: what is not a plain visible character becomes `+` and two hexadecimal digits.
+
+    So do angle brackets, which need not: servers exist that look for the end of the path at the last ">".
+    """
+    return "".join(
+        char if "!" <= char <= "~" and char not in "+=<>" else f"+{ord(char):02X}" for char in text
+    )
