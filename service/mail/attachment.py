@@ -184,6 +184,8 @@ def _check_content_id(text: str, *, pointer: str) -> None:
         len(text) > CONTENT_ID_CHARACTERS
         or not _CONTENT_ID.fullmatch(text)
         or text.startswith("<") != text.endswith(">")
+        # Readers decode an encoded word wherever they see one, and may find a line end in it.
+        or "=?" in text
     ):
         raise BadDraft(
             pointer,

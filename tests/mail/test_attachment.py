@@ -135,7 +135,7 @@ def test_a_type_that_is_none_is_refused(content_type: str, code: str) -> None:
     assert refused(content_type=content_type) == ("/attachments/1/content_type", code)
 
 
-@pytest.mark.parametrize("content_id", ["logo", "<logo>", "logo@contoso.com", "=?utf-8?q?x?="])
+@pytest.mark.parametrize("content_id", ["logo", "<logo>", "logo@contoso.com"])
 def test_a_content_id_has_brackets_on_the_wire(content_id: str) -> None:
     """With or without brackets, `cid:logo` finds the picture."""
     assert (
@@ -144,7 +144,10 @@ def test_a_content_id_has_brackets_on_the_wire(content_id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("content_id", ["", "<>", "<logo", "logo>", "lo go", "é", "a\r\nBcc: x@y", "x" * 256])
+@pytest.mark.parametrize(
+    "content_id",
+    ["", "<>", "<logo", "logo>", "lo go", "é", "a\r\nBcc: x@y", "=?utf-8?q?x=0D=0ABcc:_y?=", "x" * 256],
+)
 def test_a_content_id_that_is_none_is_refused(content_id: str) -> None:
     """A content id is visible ASCII, whole or not at all in brackets."""
     assert refused(content_id=content_id) == ("/attachments/1/content_id", "bad_content_id")
