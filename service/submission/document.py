@@ -52,13 +52,18 @@ _HEADERS: Mapping[str, Json] = {
 
 _WHOLE_MESSAGE = "From: Contoso <noreply@contoso.com>\r\nTo: ana@contoso.com\r\nSubject: Your receipt\r\n\r\nThank you.\r\n"
 
+#: Examples of what is not JSON.
+_TEXTS = {
+    "message/rfc822": _WHOLE_MESSAGE,
+    "text/event-stream": 'id: evt_4711\nevent: recipient.sent\ndata: {"object":"event","id":"evt_4711",…}\n\n',
+    "text/plain": "S: 220 smtp.office365.com Microsoft ESMTP MAIL Service ready\nC: EHLO postroom.contoso.com\n",
+}
+
 #: Codes that a description may list; more of them are read in the examples.
 _FEW = 8
 
 #: What follows from what an operation has: from its key, its parameters (the server reads them), its body.
 _ALWAYS = {"key": (401, 403, 429, 503), "parameters": (400, 431), "body": BODY}
-
-_TRANSCRIPT = "S: 220 smtp.office365.com Microsoft ESMTP MAIL Service ready\nC: EHLO postroom.contoso.com\n"
 
 
 def document(app: FastAPI) -> Json:
@@ -104,13 +109,13 @@ def _finish(operation: Json, schemas: Mapping[str, Json]) -> None:
     """Complete one operation in place."""
     examples, traits = Examples(schemas), _traits(operation, schemas)
     for trait, statuses in _ALWAYS.items():
-        for status in statuses if trait in traits else ():
-            operation["responses"].setdefault(str(status), _plain_problem(status))
+        for number in statuses if trait in traits else ():
+            operation["responses"].setdefault(str(number), _plain_problem(number))
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         if "json" not in kind:
             # Octets, for generators of clients and of tests; OpenAPI 3.0's word, which they all know.
             content["schema"] = {**content["schema"], "format": "binary"}
-            content.setdefault("example", _WHOLE_MESSAGE)
+            content.setdefault("example", _TEXTS.get(kind, ""))
         if "example" not in content and "examples" not in content and content.get("schema"):
             content["example"] = examples.of(content["schema"], whole=False)
     responses: Json = operation["responses"]
@@ -154,8 +159,8 @@ def _finish_answer(answer: Json, schemas: Mapping[str, Json], examples: Examples
     for kind, content in answer.get("content", {}).items():
         if "example" in content or "examples" in content:
             continue
-        if kind == "text/plain":
-            content["example"] = _TRANSCRIPT
+        if kind in _TEXTS:
+            content["example"] = _TEXTS[kind]
         elif content.get("schema"):
             content["example"] = examples.of(content["schema"], whole=True)
 

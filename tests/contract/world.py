@@ -33,7 +33,7 @@ class World:
 
     url: str
     token: str
-    document: Mapping[str, Any]
+    document: Any
     client: httpx2.Client
     sent: str = ""  # the message that has been sent, with an attempt
     _known: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +53,8 @@ class World:
             return _FIXED[name]
         if name == "attempt_id":
             return self.client.get(f"/messages/{self.sent}/attempts").json()["data"][0]["id"]
+        if name == "delivery_id":
+            return self.client.post(f"{collection.removesuffix('/deliveries')}/test").json()["id"]
         made = self.make(collection)
         if made is not None and made.status_code < 300 and "id" in made.json():
             return made.json()["id"]
@@ -62,10 +64,9 @@ class World:
 
     def make(self, path: str) -> httpx2.Response | None:
         """Post the example of a path without names to it; None where it takes no JSON."""
-        paths: Mapping[str, Any] = self.document["paths"]
-        operation: Mapping[str, Any] = paths.get(path, {}).get("post", {})
-        body: Mapping[str, Any] = operation.get("requestBody", {})
-        content: Mapping[str, Any] | None = body.get("content", {}).get("application/json")
+        operation = self.document["paths"].get(path, {}).get("post", {})
+        kinds = operation["requestBody"]["content"] if "requestBody" in operation else {}
+        content = kinds.get("application/json")
         return None if content is None else self.client.post(path, json=example(content))
 
 
@@ -73,7 +74,7 @@ def example(content: Mapping[str, Any]) -> Any:
     """Give the first example of a media type."""
     if "example" in content:
         return content["example"]
-    return next(iter(content.get("examples", {}).values()), {}).get("value")
+    return next(iter(content["examples"].values()))["value"]
 
 
 @contextmanager
