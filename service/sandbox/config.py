@@ -191,9 +191,7 @@ class Switches:
     # Entra ID
     token_seconds: Annotated[int, Field(ge=1, le=86400)] = 3599
     token_faults: dict[str, TokenFault] = field(default_factory=dict)  # by client id; "*" is every one
-    directory_fault: TokenFault | None = (
-        None  # of discovery and the keys; `times` does not count
-    )
+    directory_fault: TokenFault | None = None  # of discovery and the keys; `times` does not count
 
     def changed(self, changes: dict[str, Any]) -> "Switches":
         """Return a copy with `changes`, or raise BadSandbox naming each one that is not possible."""

@@ -129,7 +129,8 @@ class EntraApiShape(Group):
         "No token is taken unless set.",
     )
     applications: Annotated[tuple[EntraApplicationShape, ...], LIST] = Field(
-        default=(), description="Applications with a name or restrictions here; others are named by their client id."
+        default=(),
+        description="Applications with a name or restrictions here; others are named by their client id.",
     )
 
 
@@ -268,7 +269,8 @@ class Api(Group):
         default=1000, ge=1, le=100_000, description="Connections at a time; each needs an open file."
     )
     trusted_proxies: Networks = Field(
-        default=(), description="Networks of proxies whose X-Forwarded-For says who the client is; none unless set."
+        default=(),
+        description="Networks of proxies whose X-Forwarded-For says who the client is; none unless set.",
     )
 
 
