@@ -10,7 +10,8 @@
 
 A late reply locks a recipient before its delivery, and an attempt may begin between two of these
 locks: then act and closing wait for each other. So locks are waited for only for moments, less than it
-takes PostgreSQL to look for a deadlock: the act lets go, has changed nothing, and begins again.
+takes PostgreSQL to look for a deadlock: the act lets go, has changed nothing, and begins again
+(decision record 0012).
 """
 
 import contextlib

@@ -81,8 +81,9 @@ class Expectations:
                 return _unknown(place.lane)
             found.append(forecast(reading.state, place))
         expectation = _decided(found)
-        reasons = [*_last_trouble(view), *expectation.because]
-        return Expectation(at=expectation.at, because=reasons or _stands_still(view))
+        if not found:
+            return Expectation(at=None, because=_stands_still(view) or _last_trouble(view))
+        return Expectation(at=expectation.at, because=[*_last_trouble(view), *expectation.because])
 
     async def by_lane(
         self, view: MessageView, budget: Budget

@@ -169,7 +169,10 @@ class _Why:
         resting = None if state is None else state.resting
         before = None
         if lane.name in forecasts and here.recipient.next_attempt_at is not None:
-            before = ahead(forecasts[lane.name][0], forecasts[lane.name][2])
+            state_then, _, place = forecasts[lane.name]
+            # Who is ahead of it when its time has come, nobody can know.
+            later = place.scheduled and place.due_at > state_then.now
+            before = None if later else ahead(state_then, place)
         word = "ready" if resting is None else "resting"
         if not lane.enabled:
             word = "disabled"

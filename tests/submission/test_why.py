@@ -194,6 +194,11 @@ async def test_uncertainty_says_whether_it_is_sent_again(house: House) -> None:
     assert "The same octets are sent again at " in again["summary"]
     assert waits["summary"].endswith("It waits for a person's decision, and is not sent again without one.")
     assert waits["waits_for"] == ["a settlement"]
+    shown = await house.message(held)
+    assert (shown["expected_at"], shown["expected_because"][-1]) == (
+        None,
+        "It waits for a person's decision.",
+    )
     assert again["actions"] == waits["actions"] == ["settle"]
 
 
