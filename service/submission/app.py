@@ -34,10 +34,12 @@ from service.submission import (
     why,
 )
 from service.submission.bodies import BodiesInFlight
+from service.submission.desk import Desk
 from service.submission.document import document
 from service.submission.door import Checks, Clock, Door, Health, Nudge
 from service.submission.entra import EntraApi
 from service.submission.envelope import Envelope
+from service.submission.headers import request_id
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
 from service.submission.rendering import Renderer
@@ -131,6 +133,7 @@ def create_app(
         entra=entra,
     )
     app.state.door = door
+    door.desk = Desk(door)
     # Bodies are read by hand, so their shapes are told to the document by hand too.
     app.state.shapes = tuple(shape for group in _GROUPS for shape in getattr(group, "SHAPES", ()))
     for group in _GROUPS:
@@ -148,27 +151,23 @@ def create_app(
     return app
 
 
-def _request_id(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("request_id", ""))
-
-
 async def _on_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, Problem)
-    return exc.response(_request_id(request))
+    return exc.response(request_id(request))
 
 
 async def _on_ledger_unavailable(request: Request, exc: Exception) -> Response:
-    return ledger_unavailable().response(_request_id(request))
+    return ledger_unavailable().response(request_id(request))
 
 
 async def _on_bad_parameters(request: Request, exc: Exception) -> Response:
-    return unprocessable("", "invalid", "A parameter of the request is wrong.").response(_request_id(request))
+    return unprocessable("", "invalid", "A parameter of the request is wrong.").response(request_id(request))
 
 
 async def _on_refusal(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     problem = by_status(exc.status_code)
-    response = problem.response(_request_id(request))
+    response = problem.response(request_id(request))
     for name, value in (exc.headers or {}).items():
         response.headers[name] = value
     return response

@@ -20,7 +20,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,16 +41,13 @@ from service.ledger.quotas import SECONDS, Allowance, Use
 from service.routes.choice import Rest
 from service.submission import expectations, representation
 from service.submission.contents import Contents
-from service.submission.door import Budget, Door
+from service.submission.door import SMALL, Budget, Door
 from service.submission.in_hand import InHand, in_progress
 from service.submission.messages import Addressed, Asked, Intake
 from service.submission.problems import FieldError, Problem, invalid, rate_limit
 from service.submission.suppressions import Suppressed, error_of
 
 log = structlog.get_logger()
-
-#: Requests up to this size are composed on the event loop; larger ones cost more than a thread's switch.
-_SMALL = 16_384
 
 #: The path of keys that messages of a batch or a merge have of their own.
 _OF_ITEMS = "/messages[]"
@@ -106,7 +102,6 @@ class Desk:
         self._expectations = expectations.Expectations(door.ledger, door.lane_limits)
         self._contents = Contents(door)
         self._suppressed = Suppressed(door.ledger)
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="compose")
         self._errands: set[asyncio.Task[None]] = set()
         self._in_hand = InHand()
         self._traffic = _Traffic(good_until=0.0, waiting={}, resting={})
@@ -208,7 +203,7 @@ class Desk:
     async def plan(self, asked: Sequence[Asked], key: Key, budget: Budget) -> list[dict[str, Any]]:
         """Say what would happen to these messages; nothing is accepted. Raises Problem."""
         traffic = await self._look(budget)
-        composed = await self._composed(asked, key, budget, resting=traffic.resting, weight=_SMALL + 1)
+        composed = await self._composed(asked, key, budget, resting=traffic.resting, weight=SMALL + 1)
         refused = {each: found for each, found in composed.items() if isinstance(found, Problem)}
         if refused:
             raise _all_of(refused)
@@ -279,10 +274,7 @@ class Desk:
                 except Problem as problem:
                     found[each.asked] = each.asked.misplaced(problem)
 
-        if weight <= _SMALL and len(addressed) <= 1:
-            work()
-        else:
-            await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        await self._door.off_loop(max(weight, len(addressed) * SMALL), work)
         return {each: found[each] for each in asked}
 
     async def _shown(self, message: NewMessage, budget: Budget) -> dict[str, Any]:

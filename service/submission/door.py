@@ -7,8 +7,9 @@ whatever still goes on in the background is given up.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -32,10 +33,16 @@ from service.submission.problems import not_found
 from service.submission.rendering import Renderer
 from service.submission.telling import Telling
 
+if TYPE_CHECKING:
+    from service.submission.desk import Desk
+
 Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]
 Checks = Callable[[Route, Asked], Awaitable[Conducted | None]]  # `Conductor.check`
 Result = TypeVar("Result")
+
+#: Bodies up to this size are read on the event loop; larger ones cost more than a thread's switch.
+SMALL = 16_384
 
 #: What an operation behind a key says in the OpenAPI document.
 GUARDED: dict[str, Any] = {"openapi_extra": {"security": [{"key": []}]}}
@@ -123,6 +130,8 @@ class Health(Protocol):
 class Door:
     """What endpoints have in common, and the first steps of each."""
 
+    desk: "Desk"  # what every way of sending goes through; it needs the door, so it comes after it
+
     def __init__(
         self,
         *,
@@ -151,10 +160,17 @@ class Door:
         self.check = check
         self.renderer = renderer
         self.telling = telling
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="door")
         self.callers = Callers(ledger, clock, tokens=AccessTokens(entra) if entra else None)
         self.bodies = Bodies(
             each=limits.body_octets, together=limits.bodies_octets, seconds=limits.body_seconds
         )
+
+    async def off_loop(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do what takes the longer the larger a body is: in a thread, where it is of some size."""
+        if size <= SMALL:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def budget(self) -> "Budget":
         """Start a request's patience with the ledger."""

@@ -26,6 +26,7 @@ from service.submission import models, representation
 from service.submission.desk import Desk, Repeated, Taken, answer
 from service.submission.door import BODY, Budget, Door, guarded, json_body, refusals
 from service.submission.expectations import Expectations
+from service.submission.headers import idempotency_key, request_id
 from service.submission.messages import Asked, asked_of
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
 from service.submission.query import parameters
@@ -34,7 +35,6 @@ from service.submission.validation import demand_json, field_errors, names_of, v
 
 SHAPES = (models.MessageIn, models.BatchItemIn)
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
 #: Seconds that a request may wait for its messages' end.
@@ -61,7 +61,7 @@ _PREFER_PARAMETER = {
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints that take mail."""
     router = APIRouter(tags=["messages"])
-    sending = _Sending(door, Desk(door))
+    sending = _Sending(door, door.desk)
     refused = refusals(
         *BODY, 409, s403="The caller lacks the scope, or may not send from or to this address."
     )
@@ -154,13 +154,13 @@ class _Sending:
         """
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.send", budget)
-        wanted = _idempotency_key(request)
+        wanted = idempotency_key(request)
         kind = _content_type(request)
         body = await self._door.body(request)
         reserved = _reserved("/messages", wanted, request, kind, body)
         if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
             return _again(seen)
-        shape, asked = self._read(request, kind, body)
+        shape, asked = await self._door.off_loop(len(body), lambda: self._read(request, kind, body))
         if shape.dry_run:
             return await self._planned(shape, asked, key, budget)
         taken = await self._desk.take(
@@ -169,7 +169,7 @@ class _Sending:
             budget,
             request=reserved,
             one=shape.merge is None,
-            request_id=_request_id(request),
+            request_id=request_id(request),
             weight=len(body),
         )
         if isinstance(taken, Repeated):
@@ -184,21 +184,21 @@ class _Sending:
         """
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.send", budget)
-        wanted = _idempotency_key(request)
+        wanted = idempotency_key(request)
         strict = _strict(request)
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/messages/batch", wanted, request, "application/json", body)
         if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
             return _again(seen)
-        asked, refused = self._items(body, strict=strict)
+        asked, refused = await self._door.off_loop(len(body), lambda: self._items(body, strict=strict))
         taken = await self._desk.take(
             [replace(each, request_key=wanted) for each in asked],
             key,
             budget,
             request=reserved,
             strict=strict,
-            request_id=_request_id(request),
+            request_id=request_id(request),
             weight=len(body),
             refused=refused,
         )
@@ -215,7 +215,9 @@ class _Sending:
         parameters(request, ())
         body = await self._door.body(request)
         demand_json(request)
-        shape, asked = self._read(request, "application/json", body)
+        shape, asked = await self._door.off_loop(
+            len(body), lambda: self._read(request, "application/json", body)
+        )
         return await self._planned(shape, asked, key, budget)
 
     async def _planned(
@@ -278,9 +280,7 @@ class _Sending:
             assert not isinstance(shown, Problem), "a single message's problem is raised"
             headers["Location"] = f"/messages/{shown['id']}"
             return JSONResponse(shown, status_code=202, headers=headers)
-        return JSONResponse(
-            answer(results, request_id=_request_id(request)), status_code=202, headers=headers
-        )
+        return JSONResponse(answer(results, request_id=request_id(request)), status_code=202, headers=headers)
 
     async def _at_their_end(
         self, request: Request, results: Sequence[dict[str, Any] | Problem], key: Key, seconds: float
@@ -333,16 +333,6 @@ def _entry(entry: object, index: int, names: frozenset[str]) -> models.BatchItem
     return shape
 
 
-def _idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist("idempotency-key")
-    if not given:
-        return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        detail = "Idempotency-Key is one header of 1 to 256 visible ASCII characters."
-        raise Problem(status=422, code="idempotency_key_invalid", detail=detail)
-    return given[0]
-
-
 def _reserved(path: str, key: str | None, request: Request, kind: str, body: bytes) -> IdempotencyKey | None:
     if key is None:
         return None
@@ -376,10 +366,6 @@ def _wait(request: Request) -> float | None:
     """Read `Prefer: wait=N`; a preference that cannot be read is none (RFC 7240, section 2)."""
     found = _WAIT.search(", ".join(request.headers.getlist("prefer")))
     return None if found is None else min(float(found[1]), LONGEST_WAIT)
-
-
-def _request_id(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("request_id", ""))
 
 
 def _again(seen: Repeated) -> Response:

@@ -8,12 +8,21 @@ everything that cannot be written down again exactly is refused here, with its p
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from service.submission.problems import Problem, unprocessable
 
 DEPTH = 32
+
+#: Values of one body, and so what its reading may cost: each is a thing of its own in memory.
+VALUES = 500_000
+
+# A string that is not closed goes to the end, and nothing is tried twice.
+_PIECES = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
+
+#: Without one of these escapes no string can hold NUL or half of a surrogate pair: UTF-8 has none.
+_SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -54,6 +63,7 @@ def parse_list(octets: bytes, *, names: Collection[str]) -> list[Any]:
 
 def parse(octets: bytes, *, names: Collection[str]) -> Any:
     """Read JSON; raises Problem with what is wrong and where."""
+    _bounded(octets)
     try:
         text = octets.decode("utf-8")
     except UnicodeDecodeError:
@@ -71,8 +81,23 @@ def parse(octets: bytes, *, names: Collection[str]) -> Any:
     except json.JSONDecodeError as exc:
         detail = f"The body is not JSON: line {exc.lineno}, column {exc.colno}."
         raise _broken("not_json", detail) from None
-    _check(value, names)
+    _check(value, names, texts=_SUSPICIOUS.search(octets) is not None)
     return value
+
+
+def _bounded(octets: bytes) -> None:
+    """Refuse a body of very many values before they are made."""
+    if octets.count(b",") + octets.count(b"[") + octets.count(b"{") < VALUES:
+        return
+    found = 0
+    for piece in _PIECES.finditer(octets):
+        found += octets[piece.start()] != ord('"')
+        if found >= VALUES:
+            raise Problem(
+                status=413,
+                code="too_many_values",
+                detail=f"A body may have {VALUES:,} values; a file goes as base64.",
+            )
 
 
 def _broken(code: str, detail: str) -> Problem:
@@ -105,8 +130,9 @@ def _number(digits: str) -> float:
     return value
 
 
-def _check(root: Any, names: Collection[str]) -> None:
-    """Find what cannot be stored: lone surrogates and NUL, in names and values; and the depth."""
+def _check(root: Any, names: Collection[str], *, texts: bool) -> None:
+    """Find what cannot be stored: depth, and where there may be any, lone surrogates and NUL in `texts`."""
+    of_interest = str | dict | list if texts else dict | list
     waiting: list[tuple[tuple[object, ...], Any]] = [((), root)]
     while waiting:
         path, value = waiting.pop()
@@ -114,14 +140,16 @@ def _check(root: Any, names: Collection[str]) -> None:
             raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.")
         if isinstance(value, str):
             _check_text(value, path, names)
-        elif isinstance(value, dict):
-            for name, member in value.items():
-                _check_text(name, path, names)
-                waiting.append(((*path, name), member))
+            continue
+        members: Iterable[tuple[object, Any]] = ()
+        if isinstance(value, dict):
+            if texts:
+                for name in value:
+                    _check_text(name, path, names)
+            members = value.items()
         elif isinstance(value, list):
-            # Numbers hold nothing to find, and there may be millions of them: a file, octet by octet.
-            inner = ((index, each) for index, each in enumerate(value) if isinstance(each, str | dict | list))
-            waiting.extend(((*path, index), each) for index, each in inner)
+            members = enumerate(value)
+        waiting.extend(((*path, step), each) for step, each in members if isinstance(each, of_interest))
 
 
 def _check_text(text: str, path: Sequence[object], names: Collection[str]) -> None:

@@ -58,7 +58,8 @@ async def read(door: Door, request: Request, shape: type[ShapeT], *, optional: b
     if optional and not octets:
         return validated(shape, {})
     demand_json(request)
-    return validated(shape, parse_object(octets, names=names_of(shape)))
+    names = names_of(shape)
+    return await door.off_loop(len(octets), lambda: validated(shape, parse_object(octets, names=names)))
 
 
 def demand_json(request: Request) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.submission.desk import Desk
 from service.submission.door import Door, guarded
 from service.submission.query import PAGE_PARAMETERS
 from service.submission.resend import shapes
@@ -67,7 +66,7 @@ _VALIDATION = {
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints of Resend's shape."""
     router = APIRouter(tags=["emails"])
-    taking, reading, changing = Taking(door, Desk(door)), Reading(door), Changing(door)
+    taking, reading, changing = Taking(door, door.desk), Reading(door), Changing(door)
     email = {"$ref": "#/components/schemas/ResendEmailIn"}
 
     def add(

@@ -6,14 +6,12 @@ An idempotency key counts for its path, as everywhere, so `/emails` and `/emails
 What is stored under it is the answer in our words; a repetition gets the same ids in theirs.
 """
 
-import asyncio
 import hashlib
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -21,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from service.ledger.accepting import IdempotencyKey
 from service.submission.desk import Desk, Repeated, answer
 from service.submission.door import Door
+from service.submission.headers import idempotency_key, request_id
 from service.submission.messages import Asked, asked_of
 from service.submission.models import MessageIn
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
@@ -34,13 +33,7 @@ from service.submission.validation import demand_json, names_of, validated
 #: A header of the batch: all or none, or the good ones.
 VALIDATION = "x-batch-validation"
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 _NAMES = names_of(ResendEmailIn)
-
-#: Bodies up to this size are read on the event loop; larger ones cost more than a thread's switch.
-_SMALL = 16_384
-
-_Read = TypeVar("_Read")
 
 
 class Taking:
@@ -55,21 +48,23 @@ class Taking:
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.send", budget)
         parameters(request, ())
-        wanted = _idempotency_key(request)
+        wanted = idempotency_key(request)
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/emails", wanted, body)
         if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
             return _again(seen)
         now = self._door.clock()
-        asked = await _read(body, lambda: _asked(parse_object(body, names=_NAMES), now=now))
+        asked = await self._door.off_loop(
+            len(body), lambda: _asked(parse_object(body, names=_NAMES), now=now)
+        )
         taken = await self._desk.take(
             [replace(asked, request_key=wanted)],
             key,
             budget,
             request=reserved,
             one=True,
-            request_id=_request_id(request),
+            request_id=request_id(request),
             weight=len(body),
         )
         if isinstance(taken, Repeated):
@@ -81,14 +76,14 @@ class Taking:
         budget = self._door.budget()
         key = await self._door.caller(request, "messages.send", budget)
         parameters(request, ())
-        wanted = _idempotency_key(request)
+        wanted = idempotency_key(request)
         strict = _strict(request)
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/emails/batch", wanted, body, strict=strict)
         if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
             return _again(seen, strict=strict)
-        asked, refused = await _read(body, lambda: self._entries(body))
+        asked, refused = await self._door.off_loop(len(body), lambda: self._entries(body))
         if refused and strict:
             raise invalid([error for problem in refused.values() for error in problem.errors][:100])
         taken = await self._desk.take(
@@ -97,13 +92,13 @@ class Taking:
             budget,
             request=reserved,
             strict=strict,
-            request_id=_request_id(request),
+            request_id=request_id(request),
             weight=len(body),
             refused=refused,
         )
         if isinstance(taken, Repeated):
             return _again(taken, strict=strict)
-        results = answer(taken.results, request_id=_request_id(request))["data"]
+        results = answer(taken.results, request_id=request_id(request))["data"]
         return JSONResponse(_listed(results, strict=strict), headers=taken.headers())
 
     def _entries(self, body: bytes) -> tuple[list[Asked], dict[int, Problem]]:
@@ -121,11 +116,6 @@ class Taking:
             except Problem as problem:
                 refused[index] = problem
         return asked, refused
-
-
-async def _read(body: bytes, work: Callable[[], _Read]) -> _Read:
-    """Read a body, a large one in a thread."""
-    return work() if len(body) <= _SMALL else await asyncio.to_thread(work)
 
 
 def _asked(entry: Any, *, now: datetime, at: tuple[object, ...] = ()) -> Asked:
@@ -175,16 +165,6 @@ def _listed(results: Sequence[dict[str, Any]], *, strict: bool) -> dict[str, Any
 # -- headers ---------------------------------------------------------------------------------
 
 
-def _idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist("idempotency-key")
-    if not given:
-        return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        detail = "Idempotency-Key is one header of 1 to 256 visible ASCII characters."
-        raise Problem(status=422, code="idempotency_key_invalid", detail=detail)
-    return given[0]
-
-
 def _reserved(path: str, key: str | None, body: bytes, *, strict: bool = True) -> IdempotencyKey | None:
     """Name the request by its path and what it says; words like `in 1 hour` are the same words later."""
     if key is None:
@@ -199,7 +179,3 @@ def _strict(request: Request) -> bool:
         detail = f"{VALIDATION} is strict or permissive."
         raise invalid([FieldError(pointer="", code="literal_error", detail=detail)])
     return chosen == "strict"
-
-
-def _request_id(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("request_id", ""))

@@ -1,0 +1,69 @@
+"""Bodies that are made to cost: read within bounds, whatever they hold."""
+
+import tracemalloc
+
+import pytest
+
+from service.submission.problems import Problem
+from service.submission.strict_json import VALUES, parse
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b'"",' * 2_000_000 + b'""]',
+        b"[" + b"[]," * 2_000_000 + b"[]]",
+        b"[" + b"1," * 2_000_000 + b"1]",
+        b"[" + b"{}," * 2_000_000 + b"{}]",
+        b'{"a":[' + b'"\\u0000",' * 1_000_000 + b"1]}",
+    ],
+)
+def test_a_body_of_millions_of_values_is_refused_before_they_are_made(body: bytes) -> None:
+    """The refusal costs a fraction of the memory that reading would."""
+    tracemalloc.start()
+    with pytest.raises(Problem) as refused:
+        parse(body, names=())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (refused.value.status, refused.value.code) == (413, "too_many_values")
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text":"' + b"," * 2_000_000 + b'"}',
+        b'{"text":"' + b'\\",[{' * 500_000 + b'"}',
+        b"[" + b"1," * (VALUES - 10) + b"1]",
+    ],
+)
+def test_commas_in_a_text_are_no_values(body: bytes) -> None:
+    """What stands inside strings is not counted, and a body just below the bound is read."""
+    assert parse(body, names=("text",))
+
+
+def test_a_string_that_never_ends_is_looked_at_once() -> None:
+    """An unclosed string of escaped quotes costs a moment, not the square of its length."""
+    with pytest.raises(Problem) as refused:
+        parse(b'["' + b'\\",' * 3_000_000, names=())
+
+    assert refused.value.code == "not_json"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"a":["x","\\u0000"]}', "nul"),
+        (b'{"a":{"b":"\\ud800"}}', "lone_surrogate"),
+        (b'{"\\uDfff":1}', "lone_surrogate"),
+        (b"[" * 40 + b"]" * 40, "too_deep"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "too_deep"),
+    ],
+)
+def test_what_cannot_be_stored_is_found_at_any_depth(body: bytes, code: str) -> None:
+    """NUL, half of a surrogate pair, and depth."""
+    with pytest.raises(Problem) as refused:
+        parse(body, names=("a", "b"))
+
+    assert refused.value.code == code
