@@ -265,7 +265,7 @@ class Examples:
     ) -> dict[str, Any]:
         fields: Mapping[str, Schema] = schema.get("properties", {})
         required = set(schema.get("required", ()))
-        kind = fields.get("object", {}).get("const")
+        kind = str(fields.get("object", {}).get("const"))
         shown = {}
         for name, described in fields.items():
             if not whole and name not in required:

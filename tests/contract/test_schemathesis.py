@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode, Response
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
@@ -84,10 +86,11 @@ def test_an_operation_keeps_the_document(name: str, world: World) -> None:
     def ask(case: Case[Any], *, existing: bool) -> None:
         if existing:
             case.path_parameters.update(known)
+        wrong = is_wrong_body(case)
         # What a request without a good key gets is a test of its own.
         case.headers.pop("Authorization", None)
         response = asked(case, world, session)
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=[*CHECKS, *([negative_data_rejection] if wrong else [])])
         tells(operation.definition.raw, response)
 
     with session:
@@ -103,6 +106,12 @@ def requests_of(operation: Any) -> st.SearchStrategy[Case[Any]]:
     if content is not None:
         found.append(operation.as_strategy(body=example(content), media_type="application/json"))
     return st.one_of(found)
+
+
+def is_wrong_body(case: Case[Any]) -> bool:
+    """Say whether the body does not fit the document, so that it may not be taken."""
+    body = case.meta.components.get(ParameterLocation.BODY) if case.meta is not None else None
+    return body is not None and body.mode is GenerationMode.NEGATIVE
 
 
 def test_nothing_opens_without_a_key(world: World) -> None:
