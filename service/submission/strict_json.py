@@ -16,7 +16,7 @@ from service.submission.problems import Problem, unprocessable
 DEPTH = 32
 
 #: Values of one body, and so what its reading may cost: each is a thing of its own in memory.
-VALUES = 500_000
+VALUES = 1_200_000
 
 # A string that is not closed goes to the end, and nothing is tried twice.
 _PIECES = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
@@ -133,29 +133,44 @@ def _number(digits: str) -> float:
 def _check(root: Any, names: Collection[str], *, texts: bool) -> None:
     """Find what cannot be stored: depth, and where there may be any, lone surrogates and NUL in `texts`."""
     of_interest = str | dict | list if texts else dict | list
+    waiting: list[tuple[int, Any]] = [(0, root)]
+    while waiting:
+        depth, value = waiting.pop()
+        if depth > DEPTH:
+            raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.")
+        if isinstance(value, str):
+            if _unstorable(value):
+                raise _unstorable_at(root, names)
+            continue
+        members: Iterable[Any] = value if isinstance(value, list) else ()
+        if isinstance(value, dict):
+            members = value.values()
+            if texts and any(map(_unstorable, value)):
+                raise _unstorable_at(root, names)
+        waiting.extend((depth + 1, each) for each in members if isinstance(each, of_interest))
+
+
+def _unstorable(text: str) -> bool:
+    return "\0" in text or (not text.isascii() and _LONE_SURROGATE.search(text) is not None)
+
+
+def _unstorable_at(root: Any, names: Collection[str]) -> Problem:
+    """Say where the text is that cannot be stored; it is there."""
     waiting: list[tuple[tuple[object, ...], Any]] = [((), root)]
     while waiting:
         path, value = waiting.pop()
-        if len(path) > DEPTH:
-            raise _broken("too_deep", f"The body is nested deeper than {DEPTH} levels.")
-        if isinstance(value, str):
-            _check_text(value, path, names)
-            continue
-        members: Iterable[tuple[object, Any]] = ()
+        members: Iterable[tuple[object, Any]] = enumerate(value) if isinstance(value, list) else ()
+        texts: Iterable[Any] = (value,)
         if isinstance(value, dict):
-            if texts:
-                for name in value:
-                    _check_text(name, path, names)
-            members = value.items()
-        elif isinstance(value, list):
-            members = enumerate(value)
-        waiting.extend(((*path, step), each) for step, each in members if isinstance(each, of_interest))
+            members, texts = value.items(), value
+        for text in texts:
+            if isinstance(text, str) and _unstorable(text):
+                return _unstorable_text(text, pointer_to(path, names))
+        waiting.extend(((*path, step), each) for step, each in members)
+    raise AssertionError("the text was there a moment ago")
 
 
-def _check_text(text: str, path: Sequence[object], names: Collection[str]) -> None:
+def _unstorable_text(text: str, pointer: str) -> Problem:
     if "\0" in text:
-        raise unprocessable(pointer_to(path, names), "nul", "A string holds the character NUL.")
-    if not text.isascii() and _LONE_SURROGATE.search(text):
-        raise unprocessable(
-            pointer_to(path, names), "lone_surrogate", "A string holds half of a surrogate pair."
-        )
+        return unprocessable(pointer, "nul", "A string holds the character NUL.")
+    return unprocessable(pointer, "lone_surrogate", "A string holds half of a surrogate pair.")
