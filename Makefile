@@ -59,7 +59,7 @@ chaos: install ## the fault campaign: kills, pauses and losses under load
 openapi: install ## write openapi/openapi.json and docs/errors.md anew
 	$(PY) -m service openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
-	$(PY) -m service.submission.codes > docs/errors.md.new
+	$(PY) -m service.submission.contract.codes > docs/errors.md.new
 	mv docs/errors.md.new docs/errors.md
 
 # Runtime first; the others hold the same versions because they are bound to it, and bring what an editable

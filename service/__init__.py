@@ -2,7 +2,7 @@
 
 The way of a message, one short function a room:
 
-    submission.sending.endpoints     who is calling, validate, compose, plan
+    submission.intake.sending        who is calling, validate, compose, plan
     ledger.accepting.accept          one transaction; then, and only then, 202
     delivery.bell.Bell.ring          the lane's drains hear of it
     delivery.drain.Drain._fill       what may go now?

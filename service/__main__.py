@@ -161,7 +161,7 @@ def dev(
 @app.command(hidden=True)
 def openapi() -> None:
     """Print the OpenAPI document; needs no configuration."""
-    from service.submission.document import main as print_document
+    from service.submission.contract.document import main as print_document
 
     print_document()
 
@@ -328,7 +328,7 @@ def report_basic_auth(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Who still logs in with a password? Exit status: 1 when something remains to be changed."""
-    from service.submission import basic_auth
+    from service.submission.ways import basic_auth
 
     settings, now = _settings(config), datetime.now(UTC)
     uses = _with_ledger(settings, lambda ledger: ledger.password_logins(since=now - basic_auth.SPAN))

@@ -43,10 +43,10 @@ from service.settings import Settings
 from service.settings.build import SANDBOX, rights_of
 from service.submission import representation
 from service.submission.app import create_app
-from service.submission.connections import ConnectionLimits, bounded
-from service.submission.entra import Application, EntraApi
+from service.submission.feed.telling import Telling
 from service.submission.limits import SubmissionLimits
-from service.submission.telling import Telling
+from service.submission.request.connections import ConnectionLimits, bounded
+from service.submission.who.entra import Application, EntraApi
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from service.ledger.ids import new_id
 from service.local.progress import where
 from service.routes.choice import RouteBook
 from service.routes.route import BasicLogin
-from service.submission import basic_auth
+from service.submission.ways import basic_auth
 from tests.builders import a_closing, a_submission, claim
 from tests.house import ROOT, Processes, configuration, processes, smarthost
 from tests.peer import ScriptedPeer

@@ -29,11 +29,11 @@ from service.routes.preflight.steps import Preflight, Status, Step, fail, ok, sk
 from service.routes.route import Route
 from service.routes.tokens import Tokens
 from service.settings import Settings
-from service.submission.checking import representation
-from service.submission.messages import Intake
+from service.submission.intake.messages import Intake
 from service.submission.problems import Problem
 from service.submission.representation import moment
-from service.submission.trial import APPLICATION, Trial, Trials, refused
+from service.submission.ways.checking import representation
+from service.submission.ways.trial import APPLICATION, Trial, Trials, refused
 
 _WIDTH = 110
 

@@ -14,38 +14,29 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
-from service.submission import (
-    acting,
-    checking,
-    content,
-    documentation,
-    events,
-    explaining,
-    finding,
-    keys,
-    probes,
-    reading,
-    routes,
-    sending,
-    suppression_rules,
-    suppressions,
-    templates,
-    webhooks,
-    why,
-)
-from service.submission.bodies import BodiesInFlight
-from service.submission.desk import Desk
-from service.submission.document import document
+from service.submission import probes
+from service.submission.acts import acting
+from service.submission.contract import documentation
+from service.submission.contract.document import document
 from service.submission.door import Checks, Clock, Door, Health, Nudge
-from service.submission.entra import EntraApi
 from service.submission.envelope import Envelope
-from service.submission.headers import request_id
+from service.submission.feed import events, webhooks
+from service.submission.feed.telling import Telling
+from service.submission.history import content, finding, reading, why
+from service.submission.intake import sending
+from service.submission.intake.desk import Desk
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import Problem, by_status, ledger_unavailable, unprocessable
-from service.submission.rendering import Renderer
+from service.submission.request.bodies import BodiesInFlight
+from service.submission.request.headers import request_id
 from service.submission.resend import emails
 from service.submission.resend.errors import ErrorsInTheirForm
-from service.submission.telling import Telling
+from service.submission.suppressing import suppression_rules, suppressions
+from service.submission.templating import templates
+from service.submission.templating.rendering import Renderer
+from service.submission.ways import checking, explaining, routes
+from service.submission.who import keys
+from service.submission.who.entra import EntraApi
 
 _GROUPS = (
     sending,

@@ -24,17 +24,17 @@ from service.routes.choice import RouteBook
 from service.routes.preflight.conduct import Asked, Conducted
 from service.routes.route import Route
 from service.submission import models
-from service.submission.bodies import Bodies
-from service.submission.callers import Callers, demand_scope, sees
-from service.submission.entra import AccessTokens, EntraApi
+from service.submission.feed.telling import Telling
 from service.submission.limits import SubmissionLimits
-from service.submission.peers import Ip, client_of
 from service.submission.problems import not_found
-from service.submission.rendering import Renderer
-from service.submission.telling import Telling
+from service.submission.request.bodies import Bodies
+from service.submission.templating.rendering import Renderer
+from service.submission.who.callers import Callers, demand_scope, sees
+from service.submission.who.entra import AccessTokens, EntraApi
+from service.submission.who.peers import Ip, client_of
 
 if TYPE_CHECKING:
-    from service.submission.desk import Desk
+    from service.submission.intake.desk import Desk
 
 Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]

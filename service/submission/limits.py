@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from service.submission.peers import Network
+from service.submission.who.peers import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

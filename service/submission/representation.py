@@ -8,7 +8,7 @@ from service.ledger.accepting import NewMessage
 from service.ledger.history import AttemptView, EventView, MessageView
 from service.ledger.keys import Key
 from service.ledger.states import message_status
-from service.submission.expectations import Expectation
+from service.submission.history.expectations import Expectation
 
 PRIORITIES = ("high", "normal", "low")
 

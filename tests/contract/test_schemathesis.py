@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.local.servers import LocalPostgres, LocalRedis
-from service.submission.document import unconnected
+from service.submission.contract.document import unconnected
 from tests.conftest import TEMPLATE, _database, _make_template
 from tests.contract.undescribed import undescribed
 from tests.contract.world import World, a_world, example

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from service.submission.document import unconnected
-from service.submission.examples import Examples
+from service.submission.contract.document import unconnected
+from service.submission.contract.examples import Examples
 
 Schema = Mapping[str, Any]
 

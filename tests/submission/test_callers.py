@@ -13,10 +13,10 @@ import pytest
 from starlette.requests import Request
 
 from service.ledger.keys import Key
-from service.submission.callers import Callers
-from service.submission.peers import client_of, neighbourhood
 from service.submission.problems import Problem
-from service.submission.wrong_keys import BOUND, CLIENTS, FREE, LONGEST_DELAY, RUNS_OUT, WrongKeys
+from service.submission.who.callers import Callers
+from service.submission.who.peers import client_of, neighbourhood
+from service.submission.who.wrong_keys import BOUND, CLIENTS, FREE, LONGEST_DELAY, RUNS_OUT, WrongKeys
 from tests.house import House, a_house, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from openapi_spec_validator import validate
 
 from service.ledger.webhooks import TYPES
-from service.submission import codes
-from service.submission.document import operations, unconnected
-from service.submission.validation import _CODES, _DETAILS
+from service.submission.contract import codes
+from service.submission.contract.document import operations, unconnected
+from service.submission.request.validation import _CODES, _DETAILS
 from tests.contract.codes_in_source import codes_in, strings_in
 from tests.house import ROOT, a_house, smarthost
 from tests.peer import ScriptedPeer
@@ -64,7 +64,7 @@ def test_a_problem_says_which_codes_it_can_have(described: dict[str, Any]) -> No
                 continue
             where = f"{operation['operationId']} {status}"
             assert list(content) == ["application/problem+json"], where
-            assert answer["x-codes"], f"{where}: no code of service/submission/codes.py belongs here"
+            assert answer["x-codes"], f"{where}: no code of service/submission/contract/codes.py belongs here"
             for code in answer["x-codes"]:
                 example = known[f"{status}.{code}"]["value"]
                 assert (example["code"], str(example["status"])) == (code, status), where
@@ -108,7 +108,9 @@ def test_webhooks_are_told(described: dict[str, Any]) -> None:
 def test_every_code_in_the_source_is_registered() -> None:
     """A code that a problem can have stands in `codes`, and so in the document and in docs/errors.md."""
     registered = {each.code for each in codes.CODES} | {codes.REFUSED} | codes.RESEND
-    found = codes_in(ROOT) | {_CODES.get(kind, kind): "service/submission/validation.py" for kind in _DETAILS}
+    found = codes_in(ROOT) | {
+        _CODES.get(kind, kind): "service/submission/request/validation.py" for kind in _DETAILS
+    }
 
     assert {code: place for code, place in found.items() if code not in registered} == {}
 
@@ -134,7 +136,7 @@ def test_what_is_named_by_a_code_exists(described: dict[str, Any]) -> None:
 
 
 def test_the_page_of_errors_is_in_step() -> None:
-    """docs/errors.md is what `python -m service.submission.codes` writes."""
+    """docs/errors.md is what `python -m service.submission.contract.codes` writes."""
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == codes.page()
 
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.submission.document import operations, unconnected
+from service.submission.contract.document import operations, unconnected
 from tests.tools.debian import program
 from tests.waiting import eventually
 

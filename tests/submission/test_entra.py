@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from service.sandbox import Sandbox, SandboxApi, SandboxApplication, contoso
-from service.submission import directory
-from service.submission.callers import Callers
+from service.submission.who import directory
+from service.submission.who.callers import Callers
 from tests.house import House, a_house, a_message, smarthost
 from tests.peer import ScriptedPeer
 from tests.sandbox.entra import TENANT, readback, token_for

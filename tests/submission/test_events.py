@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from service.submission import streams
+from service.submission.feed import streams
 from tests.house import House, a_house, configuration, processes, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually

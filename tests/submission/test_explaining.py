@@ -12,7 +12,7 @@ import pytest
 
 from service import wiring
 from service.routes.diagnoses.explain import LONGEST
-from service.submission.explaining import ExplanationOut
+from service.submission.ways.explaining import ExplanationOut
 from tests.house import ROOT, House, a_house
 
 CANARY = "canary-7f3a"

@@ -17,9 +17,16 @@ from typing import Any
 import pytest
 from jinja2.filters import FILTERS
 
-from service.submission.presses import Shares
 from service.submission.problems import Problem
-from service.submission.rendering import BadTemplate, Examined, Rendered, Renderer, RenderJob, Source
+from service.submission.templating.presses import Shares
+from service.submission.templating.rendering import (
+    BadTemplate,
+    Examined,
+    Rendered,
+    Renderer,
+    RenderJob,
+    Source,
+)
 from tests.submission import processes
 from tests.waiting import eventually
 
@@ -435,7 +442,7 @@ async def test_a_request_that_is_given_up_leaves_no_press_behind(renderer: Rende
 
 PARENT = """
 import asyncio, uvloop
-from service.submission.rendering import Renderer, RenderJob, Source
+from service.submission.templating.rendering import Renderer, RenderJob, Source
 
 async def main():
     renderer = Renderer()

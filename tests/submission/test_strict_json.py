@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from service.submission.problems import Problem
-from service.submission.strict_json import VALUES, parse
+from service.submission.request.strict_json import VALUES, parse
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from service.ledger.acting import Act, Moved, Reschedule
-from service.submission.acting import Acting, refusal
+from service.submission.acts.acting import Acting, refusal
+from service.submission.acts.ringing import Ringing
 from service.submission.door import Door
-from service.submission.messages import check_schedule
-from service.submission.query import parameters
+from service.submission.intake.messages import check_schedule
+from service.submission.request.query import parameters
+from service.submission.request.validation import read
 from service.submission.resend import times
 from service.submission.resend.shapes import ResendUpdateIn
-from service.submission.ringing import Ringing
-from service.submission.validation import read
 
 
 class Changing:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.submission.door import Door, guarded
-from service.submission.query import PAGE_PARAMETERS
+from service.submission.request.query import PAGE_PARAMETERS
 from service.submission.resend import shapes
 from service.submission.resend.acting import Changing
 from service.submission.resend.reading import Reading

@@ -13,11 +13,11 @@ from service.ledger.finding import Bounds, Filters
 from service.ledger.history import MessageView
 from service.ledger.keys import Key
 from service.mail.parts import take_apart
-from service.submission import query
-from service.submission.callers import sees
 from service.submission.door import Budget, Door
+from service.submission.request import query
 from service.submission.resend import view
 from service.submission.resend.view import Texts
+from service.submission.who.callers import sees
 
 #: Messages that are taken apart at the same time in one process.
 _AT_ONCE = 2

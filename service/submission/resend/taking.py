@@ -17,18 +17,18 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from service.ledger.accepting import IdempotencyKey
-from service.submission.desk import Desk, Repeated, answer
 from service.submission.door import Door
-from service.submission.headers import idempotency_key, request_id
-from service.submission.messages import Asked, asked_of
+from service.submission.intake.desk import Desk, Repeated, answer
+from service.submission.intake.messages import Asked, asked_of
 from service.submission.models import MessageIn
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
-from service.submission.query import parameters
+from service.submission.request.headers import idempotency_key, request_id
+from service.submission.request.query import parameters
+from service.submission.request.strict_json import parse_list, parse_object
+from service.submission.request.validation import demand_json, names_of, validated
 from service.submission.resend.errors import message_of
 from service.submission.resend.mapping import members_of
 from service.submission.resend.shapes import ResendEmailIn
-from service.submission.strict_json import parse_list, parse_object
-from service.submission.validation import demand_json, names_of, validated
 
 #: A header of the batch: all or none, or the good ones.
 VALIDATION = "x-batch-validation"

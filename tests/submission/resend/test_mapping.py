@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from service.submission.problems import Problem
+from service.submission.request.validation import validated
 from service.submission.resend.mapping import members_of
 from service.submission.resend.shapes import ResendEmailIn
 from service.submission.resend.times import moment
-from service.submission.validation import validated
 
 #: A Wednesday.
 NOW = datetime(2026, 11, 25, 16, 30, tzinfo=UTC)

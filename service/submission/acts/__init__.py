@@ -1,0 +1,1 @@
+"""What people do to messages that are there."""

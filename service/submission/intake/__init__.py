@@ -1,0 +1,1 @@
+"""Mail on its way in: what was asked, checked, composed, planned and committed."""

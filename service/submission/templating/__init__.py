@@ -1,0 +1,1 @@
+"""Templates, and the processes of their own that render them."""

@@ -1,0 +1,1 @@
+"""The ways out: routes, their state and checks, advice and explanations."""
