@@ -1,6 +1,6 @@
 """Webhooks, told beside the drains of a worker, without ever delaying mail.
 
-    look      about once a second, one small query; less often where no application has a webhook
+    look      about once a second: one small query, and a second one where there are webhooks
     fan out   new events of the feed become deliveries
     call      what is due is claimed and sent, so many at a time in all, for one application, and for one
               webhook: a receiver that stalls holds up nobody else
@@ -33,8 +33,8 @@ log = structlog.get_logger()
 
 _CALLS, _CALLS_OF_AN_APPLICATION, _CALLS_OF_A_WEBHOOK = 20, 10, 2
 
-#: Seconds between two looks, while there are webhooks and while there are none.
-_PAUSE, _IDLE = 1.0, 3.0
+#: Seconds between two looks, where nothing is due sooner.
+_PAUSE = 1.0
 
 #: Seconds to wait when the ledger cannot be used.
 _NO_LEDGER = 2.0
@@ -131,11 +131,14 @@ class Dispatcher:
         seen = 0
         for application in look.behind:
             seen += await self._ledger.telling.fan_out(application, limit=_EVENTS_AT_ONCE, show=self._show)
-        if look.due or seen:
+        is_due = look.due_in is not None and look.due_in <= 0
+        if is_due or seen:
             await self._claim()
         if seen:
             return 0.0
-        return _PAUSE * random.uniform(0.8, 1.0) if look.webhooks else _IDLE  # noqa: S311  # spreads load
+        # What is due and was not taken waits for a place, and whoever gives one wakes us.
+        soon = _PAUSE if look.due_in is None or is_due else min(look.due_in, _PAUSE)
+        return soon * random.uniform(1.0, 1.1)  # noqa: S311  # spreads load
 
     async def _claim(self) -> None:
         free = _CALLS - len(self._calls)

@@ -39,7 +39,7 @@ class Look:
     """Whether there is anything to do."""
 
     webhooks: bool  # at least one is enabled
-    due: bool
+    due_in: float | None  # seconds until a delivery is due, 0 or less where one is; None: nothing waits
     behind: Sequence[str]  # applications with new events
 
 
@@ -82,10 +82,11 @@ class Told:
 
 _LOOK = text("""
     SELECT EXISTS (SELECT FROM webhooks WHERE enabled) AS webhooks,
-           EXISTS (SELECT FROM webhooks w CROSS JOIN LATERAL (
-                       SELECT due_at FROM webhook_deliveries d
-                        WHERE d.webhook_id = w.id AND d.due_at IS NOT NULL ORDER BY d.due_at LIMIT 1) AS next
-                    WHERE w.enabled AND next.due_at <= clock_timestamp()) AS due
+           (SELECT CAST(extract(epoch FROM min(next.due_at) - clock_timestamp()) AS float8)
+              FROM webhooks w CROSS JOIN LATERAL (
+                   SELECT due_at FROM webhook_deliveries d
+                    WHERE d.webhook_id = w.id AND d.due_at IS NOT NULL ORDER BY d.due_at LIMIT 1) AS next
+             WHERE w.enabled) AS due_in
 """)
 
 
@@ -93,7 +94,7 @@ async def look(db: AsyncConnection, *, most: int) -> Look:
     """Say what there is to do; `most` applications that are behind are named at once."""
     row = (await db.execute(_LOOK)).one()
     behind = await feed.behind(db, FOLLOWER, limit=most) if row.webhooks else []
-    return Look(webhooks=row.webhooks, due=row.due, behind=behind)
+    return Look(webhooks=row.webhooks, due_in=row.due_in, behind=behind)
 
 
 _WISHES = text("SELECT id, events FROM webhooks WHERE application = :application AND enabled")
