@@ -3,7 +3,7 @@
     look      about once a second: one small query, and a second one where there are webhooks
     fan out   new events of the feed become deliveries
     call      what is due is claimed and sent, so many at a time in all, for one application, and for one
-              webhook: a receiver that stalls holds up nobody else
+              webhook: a receiver that stalls holds up nobody else, and one that fails gets one call at a time
     close     the result is written; what failed is tried again after the next wait of the schedule
 
 Everything goes through database connections of its own, two of them. A worker that is stopped claims nothing
@@ -31,7 +31,7 @@ from service.ledger.webhook_deliveries import Show
 
 log = structlog.get_logger()
 
-_CALLS, _CALLS_OF_AN_APPLICATION, _CALLS_OF_A_WEBHOOK = 20, 10, 2
+_CALLS, _CALLS_OF_AN_APPLICATION, _CALLS_OF_A_WEBHOOK = 20, 10, 4
 
 #: Seconds between two looks, where nothing is due sooner.
 _PAUSE = 1.0

@@ -89,6 +89,13 @@ _BEGUN_BEFORE = timedelta(minutes=1)  # transactions of ours are shorter: `open_
 
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 
+_SINCE = text(f"""
+    SELECT id FROM events
+     WHERE application = :application AND (txid::bigint, id) > (:txid, :id) AND txid::bigint < {_OLD_ENOUGH}
+       AND created_at > :since
+     ORDER BY txid::bigint, id LIMIT :most
+""")  # noqa: S608  # constants of this module
+
 _NUMBERS = text("SELECT min(id) AS low, max(id) AS high FROM events")
 
 _FIRST_FROM = text(
@@ -102,13 +109,10 @@ async def since(db: AsyncConnection, application: str, moment: datetime, *, limi
     There is no index by time: numbers grow with it, so the place is found by halves.
     """
     start = await _place_before(db, max(moment, _LONG_AGO) - _BEGUN_BEFORE)
-    window = await _window(db, application, start, limit + 1)
-    events = await _read(db, [event_id for event_id, _ in window[:limit]])
-    return Page(
-        events=[event for event in events if event.created_at > moment],
-        next=events[-1].id if events else None,
-        more=len(window) > limit,
-    )
+    given = {"application": application, "txid": start[0], "id": start[1], "most": limit + 1, "since": moment}
+    ids = [row.id for row in await db.execute(_SINCE, given)]
+    events = await _read(db, ids[:limit])
+    return Page(events=events, next=events[-1].id if events else None, more=len(ids) > limit)
 
 
 async def _place_before(db: AsyncConnection, moment: datetime) -> tuple[int, int]:

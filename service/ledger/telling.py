@@ -48,7 +48,7 @@ class Room:
     """How much a claim may take."""
 
     most: int
-    for_a_webhook: int
+    for_a_webhook: int  # while it does not fail; one that fails gets one call at a time
     for_an_application: int
     in_hand: Mapping[str, int]  # of this worker, by webhook
     in_hand_of: Mapping[str, int]  # … by application
@@ -123,7 +123,8 @@ _CLAIM = text("""
     ), held_of AS (
         SELECT * FROM unnest(CAST(:applications AS text[]), CAST(:counts_of AS int[])) AS held(application, count)
     ), ready AS (
-        SELECT w.id AS webhook, w.application, :for_a_webhook - coalesce(held.count, 0) AS free
+        SELECT w.id AS webhook, w.application,
+               CASE WHEN w.failing_since IS NULL THEN :for_a_webhook ELSE 1 END - coalesce(held.count, 0) AS free
           FROM webhooks w LEFT JOIN held ON held.webhook = w.id
          WHERE w.enabled
     ), found AS (

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -121,6 +122,31 @@ async def test_only_wanted_types_are_read_and_the_place_moves_on(ledger: Ledger,
     assert [one] == [event.message_id for event in page.events]
     assert everything.next == page.next
     assert two in {event.message_id for event in everything.events}
+
+
+async def test_what_happened_since_a_moment(ledger: Ledger, engine: AsyncEngine) -> None:
+    """From any moment on: what came before it is not there, a late commit is, and pages go on by event."""
+    messages = [await accepted(ledger) for _ in range(6)]
+    events = (await read(ledger)).events
+
+    async def since(moment: datetime, limit: int = 100) -> feed.Page:
+        async with transaction(engine) as db:
+            return await feed.since(db, "tests", moment, limit=limit)
+
+    third = await since(events[2].created_at)
+    page = await since(events[2].created_at, limit=2)
+    whole, nothing = (
+        await since(datetime.min.replace(tzinfo=UTC)),
+        await since(datetime.max.replace(tzinfo=UTC)),
+    )
+
+    assert messages[3:] == [event.message_id for event in third.events]
+    assert (messages[3:5], events[4].id, True) == (
+        [event.message_id for event in page.events],
+        page.next,
+        page.more,
+    )
+    assert (len(whole.events), len(nothing.events), nothing.next) == (6, 0, None)
 
 
 async def test_another_applications_event_is_no_place_to_go_on_from(ledger: Ledger) -> None:

@@ -34,6 +34,7 @@ async def house(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
 @asynccontextmanager
 async def served(house: House) -> AsyncIterator[httpx2.AsyncClient]:
     """Serve the house's door on a socket: only there an answer comes piece by piece."""
+    assert house.app is not None
     server = uvicorn.Server(uvicorn.Config(house.app, port=0, log_config=None, lifespan="off"))
     task = asyncio.create_task(server.serve())
     try:
@@ -264,6 +265,7 @@ async def test_streams_are_bounded(house: House) -> None:
 
 async def test_many_streams_are_one_question(house: House) -> None:
     """Streams that wait share one look at the ledger; all of them are told."""
+    assert house.app is not None
     async with served(house) as client:
         async with a_stream(client) as one, a_stream(client) as two, a_stream(client) as three:
             await eventually(lambda: one.blocks and two.blocks and three.blocks)
