@@ -10,6 +10,9 @@ closing    the two on either side of the final dot: fence and close
 sweeping   what time alone does: renew, rescue, expire
 keys       API keys, as hashes
 history    what people read of messages
+feed       what happened, in an order in which nothing is missed, and who follows it
+webhooks   where applications are told; `webhook_deliveries` what, `telling` how they are sent
+sealing    secrets of others at rest
 lanes      what a lane is doing, for people and forecasts
 forecast   when a delivery is expected to go
 ledger     all of it as the other rooms hold it: `Ledger`
