@@ -1,10 +1,11 @@
 """A service with something of everything in it, for tests that ask every operation."""
 
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -32,26 +33,26 @@ class Caller:
     """An application with a key, and what it has made so far."""
 
     client: httpx2.AsyncClient
-    _made: dict[str, str] = field(default_factory=dict)
+    things: dict[str, str] = field(default_factory=dict)  # an id of each collection
 
     async def path(self, operation: Operation) -> str:
         """Fill an operation's path with things of this caller's, made by posting the document's examples."""
-        path = operation.path
-        while match := re.search(r"\{(\w+)\}", path):
-            path = (
-                path[: match.start()]
-                + await self._one_of(path[: match.start()], match[1])
-                + path[match.end() :]
-            )
-        return path
+        return operation.path.format(**await self.names(operation))
 
-    async def _one_of(self, before: str, name: str) -> str:
-        collection = before.rstrip("/")
+    async def names(self, operation: Operation) -> dict[str, str]:
+        """Give what each name in an operation's path stands for."""
+        found: dict[str, str] = {}
+        for match in re.finditer(r"\{(\w+)\}", operation.path):
+            collection = operation.path[: match.start()].format(**found).rstrip("/")
+            found[match[1]] = await self._one_of(collection, match[1])
+        return found
+
+    async def _one_of(self, collection: str, name: str) -> str:
         if name in _FIXED:
             return _FIXED[name]
-        if collection not in self._made:
-            self._made[collection] = await self._make(collection) or f"{name}_of_nothing"
-        return self._made[collection]
+        if collection not in self.things:
+            self.things[collection] = await self._make(collection) or f"{name}_of_nothing"
+        return self.things[collection]
 
     async def _make(self, collection: str) -> str | None:
         wanted = [each for each in OPERATIONS if (each.method, each.path) == ("POST", collection)]
@@ -72,17 +73,26 @@ class World:
     house: House
     peer: ScriptedPeer
 
-    @asynccontextmanager
-    async def caller(
-        self, application: str = "hostile", *, scopes: Collection[str] = SCOPES
-    ) -> AsyncIterator[Caller]:
-        """Give a caller with a key of its own, so that nobody spoils another's."""
-        key = await self.house.ledger.create_key(application, scopes=list(scopes), senders=[])
-        async with httpx2.AsyncClient(
-            transport=self.house.client._transport,  # the same application
+    @property
+    def app(self) -> Any:
+        """The HTTP door itself, as a server calls it."""
+        transport = self.house.client._transport
+        assert isinstance(transport, httpx2.ASGITransport)
+        return transport.app
+
+    def client(self, token: str, *, address: str = "127.0.0.1") -> httpx2.AsyncClient:
+        """Give a client with this key, at this address."""
+        return httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=self.app, client=(address, 1)),
             base_url="http://postroom",
-            headers={"Authorization": f"Bearer {key.token}"},
-        ) as client:
+            headers={"Authorization": f"Bearer {token}"},
+        )
+
+    @asynccontextmanager
+    async def caller(self, application: str) -> AsyncIterator[Caller]:
+        """Give a caller with every scope and a key of its own, so that nobody spoils another's."""
+        key = await self.house.ledger.create_key(application, scopes=SCOPES, senders=[])
+        async with self.client(key.token) as client:
             made = await client.post("/templates", json=TEMPLATE)
             assert made.status_code == 201, made.text
             yield Caller(client)
