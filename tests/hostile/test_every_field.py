@@ -14,9 +14,9 @@ import pytest
 
 from tests.hostile.asking import ask, judge, pointers
 from tests.hostile.corpora.bodies import MALFORMED, STRANGE_NAMES, WRONG_KINDS, WRONG_TYPES
-from tests.hostile.corpora.strings import INJECTIONS, SURROGATES
+from tests.hostile.corpora.strings import CANARY, INJECTIONS, SURROGATES
 from tests.hostile.corpora.urls import HEADERS, PATHS, QUERIES
-from tests.hostile.surface import CHOSEN_NAME, OPERATIONS, Operation, Place
+from tests.hostile.surface import BY_ID, CHOSEN_NAME, OPERATIONS, Operation, Place
 from tests.hostile.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -171,3 +171,42 @@ async def test_every_operation_is_tried() -> None:
     assert {"/0/raw", "/0/dsn/envid", "/0/template/variables/name"} <= found["send_batch"]
     assert {"/attachments/0/content", "/tags/0/value"} <= found["resend_send_email"]
     assert {each.id for each in OPERATIONS if each.named("path")} >= {"get_message", "get_attempt"}
+
+
+@pytest.mark.parametrize("name", ["send_message", "resend_send_email", "create_template", "create_key"])
+async def test_a_body_may_be_enormous(name: str, world: World) -> None:
+    """Hundreds of thousands of entries, names or letters where a few are meant: refused as quickly as a few."""
+    operation = BY_ID[name]
+    async with world.caller(f"enormous-{operation}") as caller:
+        for place in operation.places:
+            if len(place.steps) > 1 or place.pointer[-1] not in ENORMOUS:
+                continue
+            enormous: tuple[Any, ...] = (
+                [0] * 300_000,
+                [CANARY] * 100_000,
+                [{}] * 30_000,
+                {f"{CANARY}{number}": number for number in range(50_000)},
+                CANARY * 100_000,
+            )
+            for value in enormous:
+                answer = await ask(
+                    caller.client, "POST", operation.path, json=place.put(value, operation.body)
+                )
+                judge(operation, answer)
+                assert answer.status_code in {202, 201, 200, 403, 422}, answer.text
+
+
+#: One field of each sort.
+ENORMOUS = {
+    "to",
+    "from",
+    "tags",
+    "metadata",
+    "headers",
+    "attachments",
+    "variables",
+    "text",
+    "name",
+    "scopes",
+    "0",
+}
