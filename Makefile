@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PY := .venv/bin/python
 UV := .venv/bin/uv
-WORKERS ?= 2
+# Many tests wait more than they work, so there is one more of these than cores.
+WORKERS ?= 3
 
 # uv must use the .venv that we made, and never fetch a Python by itself.
 export UV_PYTHON_DOWNLOADS := never
@@ -34,7 +35,7 @@ run: .venv/runnable ## start the whole service on this machine and send a first 
 	@exec $(PY) -I -S service/local/descend.py $$PPID 15 none 0 0 $(PY) -m service dev $(ARGS)
 
 test: install check ## every check and every test
-	$(PY) -m pytest -n $(WORKERS) $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --maxschedchunk 4 $(ARGS)
 
 check: install ## format, lint, types, imports, migrations, OpenAPI and what it breaks
 	$(PY) -m ruff format --check .

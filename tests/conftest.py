@@ -34,6 +34,11 @@ TEMPLATE = "migrated"
 _number = count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for real minutes, so that the others run beside it and nobody waits for it alone."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where this worker's servers live; removed at the end, because pytest keeps what tests leave."""

@@ -66,7 +66,7 @@ because it is an address with a password in it. The value itself is not repeated
 {{- $at := .at -}}
 {{- if kindIs "map" .value -}}
 {{- range $name, $value := .value -}}
-{{- if regexMatch "(?i)(^|_)(password|secret|token|private_key|database_url|redis_url)$" $name -}}
+{{- if regexMatch "(?i)(^|_)(password|secret|token|private_key|encryption_key|database_url|redis_url)$" $name -}}
 {{- fail (printf "%s.%s is a secret and would be readable in a ConfigMap: put it into a Secret (database, redis, routeSecrets) and write %s_file here" $at $name $name) -}}
 {{- end -}}
 {{- include "postroom.refuseSecrets" (dict "at" (printf "%s.%s" $at $name) "value" $value) -}}

@@ -18,7 +18,7 @@ from service.submission import probes
 from service.submission.acts import acting
 from service.submission.contract import documentation
 from service.submission.contract.document import document
-from service.submission.door import Checks, Clock, Door, Health, Nudge
+from service.submission.door import Checks, Clock, Door, Health
 from service.submission.envelope import Envelope
 from service.submission.feed import events, webhooks
 from service.submission.feed.telling import Telling
@@ -31,6 +31,7 @@ from service.submission.request.bodies import BodiesInFlight
 from service.submission.request.headers import request_id
 from service.submission.resend import emails
 from service.submission.resend.errors import ErrorsInTheirForm
+from service.submission.ringing import Nudge
 from service.submission.suppressing import suppression_rules, suppressions
 from service.submission.templating import templates
 from service.submission.templating.rendering import Renderer

@@ -28,6 +28,7 @@ from service.submission.feed.telling import Telling
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import not_found
 from service.submission.request.bodies import Bodies
+from service.submission.ringing import Nudge, Ringing
 from service.submission.templating.rendering import Renderer
 from service.submission.who.callers import Callers, demand_scope, sees
 from service.submission.who.entra import AccessTokens, EntraApi
@@ -36,7 +37,6 @@ from service.submission.who.peers import Ip, client_of
 if TYPE_CHECKING:
     from service.submission.intake.desk import Desk
 
-Nudge = Callable[[Collection[str]], Awaitable[None]]
 Clock = Callable[[], datetime]
 Checks = Callable[[Route, Asked], Awaitable[Conducted | None]]  # `Conductor.check`
 Result = TypeVar("Result")
@@ -155,6 +155,7 @@ class Door:
         self.organization = organization
         self.limits = limits
         self.nudge = nudge
+        self._ringing = Ringing(nudge)
         self.clock = clock
         self.health = health
         self.check = check
@@ -221,6 +222,11 @@ class Door:
     async def aclose(self) -> None:
         """End what goes on in the background."""
         await self.callers.aclose()
+        await self._ringing.aclose()
+
+    def ring(self, lanes: Collection[str]) -> None:
+        """Let the workers look at these lanes now, without waiting for it."""
+        self._ringing.ring(lanes)
 
 
 class Budget:

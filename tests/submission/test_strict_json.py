@@ -11,11 +11,11 @@ from service.submission.request.strict_json import VALUES, parse
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" + b'"",' * 2_000_000 + b'""]',
-        b"[" + b"[]," * 2_000_000 + b"[]]",
-        b"[" + b"1," * 2_000_000 + b"1]",
-        b"[" + b"{}," * 2_000_000 + b"{}]",
-        b'{"a":[' + b'"\\u0000",' * 2_000_000 + b"1]}",
+        b"[" + b'"",' * VALUES + b'""]',
+        b"[" + b"[]," * VALUES + b"[]]",
+        b"[" + b"1," * VALUES + b"1]",
+        b"[" + b"{}," * VALUES + b"{}]",
+        b'{"a":[' + b'"\\u0000",' * VALUES + b"1]}",
     ],
 )
 def test_a_body_of_millions_of_values_is_refused_before_they_are_made(body: bytes) -> None:

@@ -24,7 +24,6 @@ from service.mail.address import Address, BadAddress
 from service.submission import models, representation
 from service.submission.acts.act_models import ActIn, RescheduleIn, SettleIn
 from service.submission.acts.replanning import Replanning, Ways
-from service.submission.acts.ringing import Ringing
 from service.submission.door import BODY, Budget, Door, json_body, refusals
 from service.submission.history.expectations import Expectations
 from service.submission.intake.messages import check_expiry, check_schedule, read_moment
@@ -120,7 +119,6 @@ class Acting:
         self._door = door
         self._expectations = Expectations(door.ledger, door.lane_limits)
         self._replanning = Replanning(door)
-        self._ringing = Ringing(door.nudge)
 
     async def cancel(self, request: Request, message_id: str) -> Response:
         """Take back what has not gone: scheduled, queued, held and deferred recipients.
@@ -206,7 +204,7 @@ class Acting:
         return await self._answer(key, view, outcome, budget)
 
     async def _answer(self, key: Key, view: MessageView, outcome: Moved, budget: Budget) -> Response:
-        self._ringing.ring(outcome.lanes)
+        self._door.ring(outcome.lanes)
         after = await self._door.message(view.id, key, budget)
         expectation = await self._expectations.of_message(after, budget)
         return JSONResponse(representation.message(after, expectation))

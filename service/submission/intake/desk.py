@@ -12,8 +12,6 @@ with idempotency keys of their own that were seen before are answered as they we
 The answer is written before the transaction and stored with it, so a repeated request gets it again.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import json
 import math
@@ -103,7 +101,6 @@ class Desk:
         self._expectations = expectations.Expectations(door.ledger, door.lane_limits)
         self._contents = Contents(door)
         self._suppressed = Suppressed(door.ledger)
-        self._errands: set[asyncio.Task[None]] = set()
         self._in_hand = InHand()
         self._traffic = _Traffic(good_until=0.0, waiting={}, resting={})
 
@@ -327,20 +324,7 @@ class Desk:
                 application=message.application,
                 size=len(message.octets),
             )
-        self.ring(lanes)
-
-    def ring(self, lanes: Collection[str]) -> None:
-        """Ring in the background: a bell that cannot be rung costs the caller nothing."""
-        if not lanes:
-            return
-
-        async def errand() -> None:
-            with contextlib.suppress(Exception):
-                await self._door.nudge(lanes)
-
-        task = asyncio.create_task(errand())
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._door.ring(lanes)
 
 
 # -- keys ------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse, Response
 
 from service.ledger.acting import Act, Moved, Reschedule
 from service.submission.acts.acting import Acting, refusal
-from service.submission.acts.ringing import Ringing
 from service.submission.door import Door
 from service.submission.intake.messages import check_schedule
 from service.submission.request.query import parameters
@@ -24,7 +23,6 @@ class Changing:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._acting = Acting(door)
-        self._ringing = Ringing(door.nudge)
 
     async def update(self, request: Request, email_id: str) -> Response:
         """Move an email that is scheduled to another time."""
@@ -43,7 +41,7 @@ class Changing:
         outcome = await budget.spend(self._door.ledger.acting.reschedule(wanted, actor))
         if not isinstance(outcome, Moved):
             raise refusal("reschedule", outcome)
-        self._ringing.ring(outcome.lanes)
+        self._door.ring(outcome.lanes)
         return _changed(email_id)
 
     async def cancel(self, request: Request, email_id: str) -> Response:

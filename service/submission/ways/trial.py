@@ -21,11 +21,12 @@ from service.mail.address import Address
 from service.routes.preflight.check import sender_of
 from service.routes.preflight.steps import Status, Step, fail, ok
 from service.routes.route import Route
-from service.submission.door import Clock, Nudge
+from service.submission.door import Clock
 from service.submission.intake.messages import Asked, Intake
 from service.submission.models import MessageIn
 from service.submission.problems import Problem
 from service.submission.request.validation import validated
+from service.submission.ringing import Nudge
 
 log = structlog.get_logger()
 

@@ -5,9 +5,12 @@ What was rung for in vain is found by the worker's sweep some seconds later.
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
-from service.submission.door import Nudge
+Nudge = Callable[[Collection[str]], Awaitable[None]]
+
+#: What an errand gets to end by itself when the door is closed, in seconds.
+_PATIENCE = 2.0
 
 
 class Ringing:
@@ -29,3 +32,10 @@ class Ringing:
         task = asyncio.create_task(errand())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+    async def aclose(self) -> None:
+        """Let what is ringing end: whoever owns the bell closes it next."""
+        if self._errands:
+            _, late = await asyncio.wait(set(self._errands), timeout=_PATIENCE)
+            for errand in late:
+                errand.cancel()
