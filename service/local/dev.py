@@ -302,7 +302,7 @@ def _welcome(house: _House, key: str) -> str:
     return f"""
 Postroom is up.
 
-  API      {house.url}    {house.url}/openapi.json
+  API      {house.url}    {house.url}/docs
   key      {key}    (kept in {house.key_file})
   sandbox  http://{HOST}:{house.sandbox.http_port}/messages    what it took; /help: the addresses that misbehave
   state    {house.state}    data, logs, postroom.yaml
