@@ -15,7 +15,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
 
 from service.ledger import LedgerUnavailable
 from service.ledger.accepting import IdempotencyKey
@@ -31,7 +30,7 @@ from service.submission.problems import FieldError, Problem, invalid, unprocessa
 from service.submission.request.headers import idempotency_key, request_id
 from service.submission.request.query import parameters
 from service.submission.request.strict_json import parse_list, parse_object
-from service.submission.request.validation import demand_json, field_errors, names_of, validated
+from service.submission.request.validation import demand_json, names_of, validated
 
 SHAPES = (models.MessageIn, models.BatchItemIn)
 
@@ -245,8 +244,7 @@ class _Sending:
 
     def _items(self, body: bytes, *, strict: bool) -> tuple[list[Asked], dict[int, Problem]]:
         """Read the entries of a batch, and what is wrong with those that cannot be read."""
-        names = names_of(models.BatchItemIn)
-        entries = parse_list(body, names=names)
+        entries = parse_list(body, names=names_of(models.BatchItemIn))
         if not 1 <= len(entries) <= self._door.limits.batch:
             detail = f"A batch has 1 to {self._door.limits.batch} messages."
             raise unprocessable("", "batch_size", detail)
@@ -254,7 +252,7 @@ class _Sending:
         refused: dict[int, Problem] = {}
         for index, entry in enumerate(entries):
             try:
-                asked += asked_of(_entry(entry, index, names), at=(index,))
+                asked += asked_of(_entry(entry, index), at=(index,))
             except Problem as problem:
                 refused[index] = problem
         if refused and strict:
@@ -314,7 +312,7 @@ def _waits(view: MessageView) -> bool:
     return any(recipient.status in OPEN for recipient in view.recipients)
 
 
-def _entry(entry: object, index: int, names: frozenset[str]) -> models.BatchItemIn:
+def _entry(entry: object, index: int) -> models.BatchItemIn:
     """Read one entry of a batch; raises Problem with its place."""
 
     def refuse(name: str, code: str, detail: str) -> Problem:
@@ -322,10 +320,7 @@ def _entry(entry: object, index: int, names: frozenset[str]) -> models.BatchItem
 
     if not isinstance(entry, dict):
         raise refuse("", "dict_type", "This has to be an object.")
-    try:
-        shape = models.BatchItemIn.model_validate(entry, by_alias=True, by_name=False)
-    except ValidationError as exc:
-        raise invalid(field_errors(exc, names=names, at=(index,))) from None
+    shape = validated(models.BatchItemIn, entry, at=(index,))
     if shape.merge is not None:
         raise refuse("/merge", "not_in_a_batch", "A batch has its messages one by one; use POST /messages.")
     if shape.dry_run:

@@ -4,8 +4,9 @@ A pointer ends at the last name that the contract defines: names and values that
 not repeated. The names are those of the shape itself.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -37,6 +38,9 @@ _DETAILS = {
     "model_type": "This has to be a string or an object.",
     "model_attributes_type": "This has to be a string or an object.",
 }
+
+#: Mistakes that pydantic may list, and unknown names of one object that are kept where there are more.
+_MANY, _STRANGE = 5_000, 10
 
 _CODES = {"missing": "required", "extra_forbidden": "unknown_field"}
 
@@ -75,7 +79,38 @@ def validated(shape: type[ShapeT], members: Mapping[str, Any], *, at: Sequence[o
         # By the names of the contract alone: `from`, never `from_`.
         return shape.model_validate(members, by_alias=True, by_name=False)
     except ValidationError as exc:
-        raise invalid(field_errors(exc, names=names_of(shape), at=at)) from None
+        names = names_of(shape)
+        few = fewer(
+            exc, members, names=names, again=partial(shape.model_validate, by_alias=True, by_name=False)
+        )
+        raise invalid(field_errors(few, names=names, at=at)) from None
+
+
+def fewer(
+    exc: ValidationError, members: Any, *, names: Collection[str], again: Callable[[Any], object]
+) -> ValidationError:
+    """Give a part of the mistakes where there are very many: to list a million takes pydantic seconds.
+
+    Only names can be so many, because lists have their limits: each that is unknown is a mistake of its own.
+    `again` validates the members, without most of the names that are nobody's.
+    """
+    if exc.error_count() <= _MANY:
+        return exc
+    try:
+        again(_cut(members, names))
+    except ValidationError as found:
+        return found
+    return exc
+
+
+def _cut(value: Any, names: Collection[str]) -> Any:
+    """Leave out the most of the names that the contract does not have; the nesting was bounded before."""
+    if isinstance(value, list):
+        return [_cut(each, names) for each in value]
+    if not isinstance(value, dict):
+        return value
+    strange = islice((name for name in value if name not in names), _STRANGE)
+    return {name: _cut(value[name], names) for name in [*(each for each in names if each in value), *strange]}
 
 
 def field_errors(

@@ -25,6 +25,7 @@ from service.routes.advice.steps import Names, names_of, set_up
 from service.routes.choice import RouteBook
 from service.routes.route import OAuthLogin, Route, RouteKind
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
+from service.submission.request.validation import fewer
 from service.submission.ways.route_models import NeedsIn
 
 #: The names that a pointer of this endpoint may name.
@@ -100,7 +101,8 @@ def _read(members: Mapping[str, Any]) -> NeedsIn:
     try:
         return NeedsIn.model_validate(members)
     except ValidationError as exc:
-        raise invalid(list(_field_errors(exc))) from None
+        few = fewer(exc, members, names=NEEDS, again=NeedsIn.model_validate)
+        raise invalid(list(_field_errors(few))) from None
 
 
 def _field_errors(exc: ValidationError) -> Iterator[FieldError]:

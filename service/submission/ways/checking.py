@@ -25,7 +25,7 @@ from service.submission.intake.messages import Intake
 from service.submission.problems import FieldError, Problem, invalid, not_found, unprocessable
 from service.submission.representation import moment
 from service.submission.request.strict_json import parse_object
-from service.submission.request.validation import demand_json
+from service.submission.request.validation import demand_json, fewer
 from service.submission.ways.trial import Trial, Trials
 from service.submission.who.callers import demand_scope
 
@@ -215,7 +215,8 @@ def _addresses(members: Mapping[str, Any]) -> dict[str, Address]:
     try:
         given = CheckIn.model_validate(members).model_dump(by_alias=True, exclude_none=True)
     except ValidationError as exc:
-        raise invalid(list(_mistakes(exc))) from None
+        few = fewer(exc, members, names=NAMES, again=CheckIn.model_validate)
+        raise invalid(list(_mistakes(few))) from None
     found: dict[str, Address] = {}
     for name, text in given.items():
         try:
