@@ -173,6 +173,29 @@ async def test_every_operation_is_tried() -> None:
     assert {each.id for each in OPERATIONS if each.named("path")} >= {"get_message", "get_attempt"}
 
 
+async def test_a_body_may_be_of_nothing_but_names(world: World) -> None:
+    """Names by the hundred thousand that nobody knows are refused as one is, and a million as too many."""
+    kind = {"Content-Type": "application/json"}
+    strange = {f"{CANARY}{number}": 1 for number in range(400_000)}
+    file = {"attachments": [{"content": "eA==", **strange}]}
+    entries = {"merge": [{"to": "a@b.c"}] * 400_000}
+    async with world.caller("names") as caller:
+        for name, more, status in (
+            ("send_message", strange, 422),
+            ("send_message", file, 422),
+            ("send_message", entries, 413),
+            ("recommend_route", strange, 422),
+            ("create_webhook", strange, 422),
+            ("resend_send_email", strange, 422),
+        ):
+            operation = BY_ID[name]
+            body = json.dumps({**operation.body, **more}).encode()
+            answer = await ask(caller.client, "POST", operation.path, content=body, headers=kind)
+            judge(operation, answer)
+            assert answer.status_code == status, answer.text
+            assert more is not file or pointers(answer) == ["/attachments/0"]
+
+
 @pytest.mark.parametrize("name", ["send_message", "resend_send_email", "create_template", "create_key"])
 async def test_a_body_may_be_enormous(name: str, world: World) -> None:
     """Hundreds of thousands of entries, names or letters where a few are meant: refused as quickly as a few."""
