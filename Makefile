@@ -35,7 +35,7 @@ run: .venv/runnable ## start the whole service on this machine and send a first 
 	@exec $(PY) -I -S service/local/descend.py $$PPID 15 none 0 0 $(PY) -m service dev $(ARGS)
 
 test: install check ## every check and every test
-	$(PY) -m pytest -n $(WORKERS) --maxschedchunk 4 $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 check: install ## format, lint, types, imports, migrations, OpenAPI and what it breaks
 	$(PY) -m ruff format --check .

@@ -20,8 +20,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from service.local.servers import LocalPostgres, LocalRedis
 
@@ -37,6 +39,19 @@ _number = count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what waits for real minutes, so that the others run beside it and nobody waits for it alone."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+class OneByOne(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Give each test to whoever is free next; the tests of the built image to one worker, which builds it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "image" if "::TestBuiltImage::" in nodeid else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne:
+    """Say how tests are shared out among the workers."""
+    return OneByOne(config, log)
 
 
 @pytest.fixture(scope="session")
