@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from tests.house import House, a_house, a_message, smarthost
+from service import wiring
+from tests.house import House, a_house, a_message, copies, smarthost
 from tests.peer import ScriptedPeer
 
 SOON = timedelta(seconds=2)
@@ -148,18 +150,32 @@ async def test_parallel_batches_with_the_same_keys_make_each_message_once(house:
     assert len(ids) == await count(house) == 10
 
 
-async def test_fifty_parallel_posts_with_one_key_are_one_message(house: House) -> None:
-    """Whoever comes while the first is running gets 409 or the first answer."""
-    answers = await asyncio.gather(
-        *(
-            house.client.post("/messages", json=a_message(), headers={"Idempotency-Key": "one"})
-            for _ in range(50)
+async def test_fifty_parallel_posts_with_one_key_are_one_message_and_one_mail(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """At two API processes at once: whoever comes while the first is running gets 409 or the first answer."""
+    async with (
+        ScriptedPeer() as peer,
+        a_house(database_url, redis_url, routes=[smarthost(peer)], folder=tmp_path) as house,
+        wiring.api_app(house.settings) as other,
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=other),
+            base_url="http://postroom",
+            headers={"Authorization": house.client.headers["authorization"]},
+        ) as client,
+    ):
+        answers = await asyncio.gather(
+            *(
+                door.post("/messages", json=a_message(), headers={"Idempotency-Key": "one"})
+                for door in (house.client, client) * 25
+            )
         )
-    )
 
-    assert {answer.status_code for answer in answers} <= {202, 409}
-    assert len({answer.json()["id"] for answer in answers if answer.status_code == 202}) == 1
-    assert await count(house) == 1
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        (message_id,) = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+        await house.in_state(message_id, "sent")
+        assert await count(house) == 1
+        assert copies(peer, "ana@example.com") == 1
 
 
 # -- merges ----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (404, "not_found", "key", "There is no such resource for this key; another application's looks the same.", "Check the id, and which application's key is used."),
     (405, "method_not_allowed", "nowhere", "The path exists, and not with this method.", "Use a method that the OpenAPI document lists."),
     (408, "request_timeout", "body", "The body took too long to arrive.", "Send the request again, with the same Idempotency-Key."),
-    (413, "too_many_values", "body", "The body holds more than 1,200,000 values.", "Send files as base64, and less at a time."),
+    (413, "too_many_values", "body", "The body holds more than 1,200,000 values and names.", "Send files as base64, and less at a time."),
     (413, "request_too_large", "body", "The body is larger than a request may be.", "Send less, or smaller attachments."),
     (415, "unsupported_media_type", "body", "The body's content type is not for this path.", "Send `application/json`, or what the operation lists."),
     (429, "too_many_wrong_keys", "key", "Too many wrong keys came from this address; known ones still work.", "Correct the key, and wait for `Retry-After`."),

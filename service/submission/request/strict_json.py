@@ -100,7 +100,7 @@ def _bounded(octets: bytes) -> None:
             raise Problem(
                 status=413,
                 code="too_many_values",
-                detail=f"A body may have {VALUES:,} values; a file goes as base64.",
+                detail=f"A body may have {VALUES:,} values and names; a file goes as base64.",
             )
 
 
