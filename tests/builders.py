@@ -13,7 +13,7 @@ from service.ledger.accepting import (
     Reservation,
     Submission,
 )
-from service.ledger.claiming import Claim, Wish
+from service.ledger.claiming import Claim, Claimed, Wish
 from service.ledger.closing import Closing, RecipientVerdict
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
@@ -101,6 +101,17 @@ async def claim(
     """Claim as a worker without open sessions does."""
     wish = Wish(lane=lane, route=lane, worker=worker, seats=seats, more=more, lease=lease, suspects=suspects)
     return await ledger.claim(wish, limits)
+
+
+async def lost_behind_the_dot(ledger: Ledger) -> Claimed:
+    """Claim one delivery and pass the fence with it, as a worker does that dies then: its lease is over in a moment.
+
+    However slow the machine is, the fence is passed before.
+    """
+    (claimed,) = (await claim(ledger)).claimed
+    assert await ledger.fence(claimed.attempt_id)
+    await ledger.renew([claimed.attempt_id], seats=[], lease=0.01)
+    return claimed
 
 
 def a_closing(

@@ -18,7 +18,7 @@ from service.ledger.engine import open_engine
 from service.ledger.ids import new_id
 from service.ledger.rerouting import Reroute
 from service.ledger.states import MOVES, Status
-from tests.builders import a_closing, a_submission, claim
+from tests.builders import a_closing, a_submission, claim, lost_behind_the_dot
 from tests.waiting import eventually
 
 SOMEBODY = Actor(application="tests", id="key_somebody", address="192.0.2.7", request_id="req_1")
@@ -283,8 +283,7 @@ async def test_a_person_settles_what_is_uncertain(
 ) -> None:
     """Sent, once more, or not at all; the reply that comes later changes nothing of it."""
     message_id = await accepted(ledger, on_uncertain="hold")
-    (first,) = (await claim(ledger, lease=0.5)).claimed
-    await ledger.fence(first.attempt_id)
+    first = await lost_behind_the_dot(ledger)
     await eventually(lambda: ledger.rescue(uncertain_after=900.0, errors=rescue_errors()))
     assert await states(ledger, message_id) == ["uncertain"]
 
@@ -298,8 +297,7 @@ async def test_a_person_settles_what_is_uncertain(
 async def test_an_unsettled_late_reply_comes_first(ledger: Ledger) -> None:
     """When the truth came before the person, there is nothing to settle."""
     message_id = await accepted(ledger, on_uncertain="hold")
-    (first,) = (await claim(ledger, lease=0.5)).claimed
-    await ledger.fence(first.attempt_id)
+    first = await lost_behind_the_dot(ledger)
     await eventually(lambda: ledger.rescue(uncertain_after=900.0, errors=rescue_errors()))
 
     await ledger.close(a_closing(first))
@@ -508,8 +506,7 @@ async def test_a_late_reply_that_waits_for_a_settlement_does_not_undo_it(
 ) -> None:
     """The person was first: the recipient goes once more, and the delivery stays due for it."""
     message_id = await accepted(ledger, on_uncertain="hold")
-    (first,) = (await claim(ledger, lease=0.5)).claimed
-    await ledger.fence(first.attempt_id)
+    first = await lost_behind_the_dot(ledger)
     await eventually(lambda: ledger.rescue(uncertain_after=900.0, errors=rescue_errors()))
     engine = open_engine(database_url, name="test-act", size=1)
     try:

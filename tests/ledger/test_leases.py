@@ -11,7 +11,7 @@ from service.ledger import Ledger
 from service.ledger.accepting import Accepted, Busy, IdempotencyKey, KeyReused, Replayed
 from service.ledger.pace import LaneLimits
 from service.ledger.states import Status
-from tests.builders import a_closing, a_submission, claim
+from tests.builders import a_closing, a_submission, claim, lost_behind_the_dot
 from tests.waiting import eventually
 
 GONE = 0.05  # a lease that has run out when the next statement looks
@@ -84,8 +84,7 @@ async def test_a_lost_lease_does_not_pass_the_fence(ledger: Ledger) -> None:
 async def test_a_worker_lost_after_the_dot_leaves_uncertainty(ledger: Ledger, on_uncertain: str) -> None:
     """Behind the fence a lost lease is `uncertain`; only `resend` is due again by itself."""
     message_id = await accepted(ledger, on_uncertain=on_uncertain)
-    (claimed,) = (await claim(ledger, lease=1.0)).claimed
-    await ledger.fence(claimed.attempt_id)
+    await lost_behind_the_dot(ledger)
 
     outcomes = await rescued(ledger, uncertain_after=60.0)
     view = await ledger.message(message_id, application=None)
@@ -99,8 +98,7 @@ async def test_a_worker_lost_after_the_dot_leaves_uncertainty(ledger: Ledger, on
 async def test_a_late_reply_moves_uncertain_to_its_verdict(ledger: Ledger) -> None:
     """The worker was slow, not dead: its reply still counts, and the attempt says `sent`."""
     message_id = await accepted(ledger)
-    (claimed,) = (await claim(ledger, lease=1.0)).claimed
-    await ledger.fence(claimed.attempt_id)
+    claimed = await lost_behind_the_dot(ledger)
     await rescued(ledger)
 
     await ledger.close(a_closing(claimed))
@@ -114,8 +112,7 @@ async def test_a_late_reply_moves_uncertain_to_its_verdict(ledger: Ledger) -> No
 async def test_a_late_reply_does_not_hide_a_resend(ledger: Ledger) -> None:
     """When the resend has begun, the first attempt stays `uncertain`: it explains the second copy."""
     message_id = await accepted(ledger)
-    (first,) = (await claim(ledger, lease=1.0)).claimed
-    await ledger.fence(first.attempt_id)
+    first = await lost_behind_the_dot(ledger)
     await rescued(ledger, uncertain_after=0.0)
     (second,) = (await claim(ledger)).claimed
 
