@@ -325,3 +325,33 @@ async def test_an_expired_message_is_given_up(database_url: str, redis_url: str,
 
         assert shown["last_error"]["code"] == "expired"
         assert shown["last_error"]["diagnosis"]["remedy"]
+
+
+async def test_messages_are_found_by_what_they_were_answered_with(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """A refusal by its code, enhanced status and diagnosis, a deferral also after it has healed, success by its own."""
+    async with (
+        ScriptedPeer() as peer,
+        a_house(database_url, redis_url, routes=[smarthost(peer)], folder=tmp_path) as house,
+    ):
+        peer.on("rcpt", reply="550 5.1.1 No such user", when=lambda path: path.startswith("nobody@"))
+        peer.on(
+            "rcpt", reply="451 4.7.1 Come back later", when=lambda path: path.startswith("later@"), times=1
+        )
+        refused = await house.submit(to="nobody@example.com")
+        healed = await house.submit(to="later@example.com")
+        taken = await house.submit(to="ana@example.com")
+        shown = await house.in_state(refused, "failed")
+        for message_id in (healed, taken):
+            await house.in_state(message_id, "sent")
+
+        async def found(**filters: str) -> set[str]:
+            answer = await house.client.get("/messages", params=filters)
+            return {each["id"] for each in answer.json()["data"]}
+
+        assert await found(code="550") == await found(enhanced="5.1.1") == {refused}
+        assert await found(diagnosis=shown["last_error"]["diagnosis"]["id"]) == {refused}
+        assert await found(code="451") == await found(enhanced="4.7.1") == {healed}
+        assert await found(code="250") == await found(status="sent") == {healed, taken}
+        assert await found(code="451", status="failed") == set()

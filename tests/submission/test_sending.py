@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from service import wiring
+from service.ledger.engine import open_engine
 from tests.house import House, a_house, a_message, copies, smarthost
 from tests.peer import ScriptedPeer
 
@@ -178,6 +180,32 @@ async def test_fifty_parallel_posts_with_one_key_are_one_message_and_one_mail(
         assert copies(peer, "ana@example.com") == 1
 
 
+async def test_waiting_for_a_key_holds_no_connection(house: House, database_url: str) -> None:
+    """While another process has a key in an open transaction, thirty requests under it cost one connection."""
+    engine = open_engine(database_url, name="test", size=1)
+    async with engine.connect() as elsewhere:
+        await elsewhere.execute(
+            text(
+                "INSERT INTO idempotency (application, path, key, sha256, answer)"
+                " VALUES ('tests', '/messages', 'held', 'x', '{}')"
+            )
+        )
+        held = [
+            asyncio.create_task(
+                house.client.post("/messages", json=a_message(), headers={"Idempotency-Key": "held"})
+            )
+            for _ in range(30)
+        ]
+        others = [await house.client.post("/messages", json=a_message()) for _ in range(5)]
+        answers = await asyncio.gather(*held)
+        await elsewhere.rollback()
+    await engine.dispose()
+
+    assert {answer.status_code for answer in others} == {202}
+    assert {answer.status_code for answer in answers} == {409}
+    assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+
+
 # -- merges ----------------------------------------------------------------------------------
 
 
@@ -283,6 +311,28 @@ async def test_a_scheduled_message_waits_for_its_time(
         assert sent["scheduled_at"] is not None
         life = datetime.fromisoformat(sent["expires_at"]) - datetime.fromisoformat(sent["scheduled_at"])
         assert life == timedelta(hours=72)
+
+
+async def test_a_resting_lane_hears_of_a_scheduled_message(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """It goes at its time, not when the sweep comes by, which is half a minute later here."""
+    async with (
+        ScriptedPeer() as peer,
+        a_house(
+            database_url,
+            redis_url,
+            routes=[smarthost(peer)],
+            folder=tmp_path,
+            dispatch={"poll_interval": "60s"},
+        ) as house,
+    ):
+        await house.in_state(await house.submit(), "sent", within=45.0)
+        await asyncio.sleep(2.0)  # arq's job of the first message has rung, too: now the lane rests
+
+        message_id = await house.submit(scheduled_at=in_future(SOON))
+
+        await house.in_state(message_id, "sent", within=30.0)
 
 
 @pytest.mark.parametrize(
