@@ -89,3 +89,28 @@ async def test_the_release_before_goes_on_writing(engine: AsyncEngine) -> None:
 
     assert owners == ["shop"]
     assert events == ["shop", "shop"]
+
+
+async def test_an_upgrade_that_was_interrupted_is_begun_again(engine: AsyncEngine) -> None:
+    """The part without a transaction finds what is done, and builds an index anew that was left half-built."""
+    await migrate(engine, "0001")
+    async with engine.begin() as db:
+        await write_old(db, "msg_01JDB6Z0Q5V8W6K3T1E9F4H2RC")
+    await migrate(engine, "head")
+    async with engine.begin() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        await db.execute(text("DROP INDEX ix_events_feed"))
+        await db.execute(text("DELETE FROM facets WHERE name = 'tag'"))
+        await db.execute(text("UPDATE messages SET from_key = NULL"))
+        await db.execute(
+            text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_messages_subject'::regclass")
+        )
+
+    await migrate(engine, "head")
+
+    async with engine.connect() as db:
+        unusable = await db.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid"))
+        feed = await db.scalar(text("SELECT to_regclass('ix_events_feed')::text"))
+        tags = await db.scalar(text("SELECT count(*) FROM facets WHERE name = 'tag'"))
+        senders = (await db.execute(text("SELECT from_key FROM messages"))).scalars().all()
+    assert (unusable, feed, tags, senders) == (0, "ix_events_feed", 1, ["noreply@contoso.com"])
