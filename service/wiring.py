@@ -2,6 +2,8 @@
 
 The only place that knows all rooms. Settings come in, and each part gets its own small,
 frozen share of them; nothing below ever asks for a setting.
+
+What only one process needs is loaded where it is opened: a worker has no web framework in its memory.
 """
 
 import asyncio
@@ -9,14 +11,13 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
-import uvicorn
-from fastapi import FastAPI
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import Bell, open_redis
@@ -41,12 +42,13 @@ from service.routes.targets import Targets
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from service.settings.build import SANDBOX, rights_of
-from service.submission import representation
-from service.submission.app import create_app
-from service.submission.feed.telling import Telling
-from service.submission.limits import SubmissionLimits
-from service.submission.request.connections import ConnectionLimits, bounded
-from service.submission.who.entra import Application, EntraApi
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.submission.feed.telling import Telling
+    from service.submission.limits import SubmissionLimits
+    from service.submission.who.entra import EntraApi
 
 log = structlog.get_logger()
 
@@ -124,8 +126,10 @@ def preflights(settings: Settings, *, tokens: Tokens, mx: MxFinder) -> Preflight
     )
 
 
-def submission_limits(settings: Settings) -> SubmissionLimits:
+def submission_limits(settings: Settings) -> "SubmissionLimits":
     """The door's share of the settings."""
+    from service.submission.limits import SubmissionLimits
+
     return SubmissionLimits(
         body_octets=settings.api.max_body,
         body_seconds=settings.api.body_timeout.total_seconds(),
@@ -136,8 +140,10 @@ def submission_limits(settings: Settings) -> SubmissionLimits:
     )
 
 
-def entra_api(settings: Settings) -> EntraApi | None:
+def entra_api(settings: Settings) -> "EntraApi | None":
     """Say which access tokens the door takes; None: none."""
+    from service.submission.who.entra import Application, EntraApi
+
     given, entra = settings.directory.api, settings.entra()
     if not given.audience:
         return None
@@ -158,8 +164,10 @@ def entra_api(settings: Settings) -> EntraApi | None:
     )
 
 
-def telling(settings: Settings, ledger: Ledger) -> Telling:
+def telling(settings: Settings, ledger: Ledger) -> "Telling":
     """Make what the door needs for webhooks and streams."""
+    from service.submission.feed.telling import Telling
+
     return Telling(
         ledger,
         targets=Targets(settings.target_rules(), settings.resolver()),
@@ -179,8 +187,10 @@ class Health:
 
 
 @asynccontextmanager
-async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def api_app(settings: Settings) -> AsyncIterator["FastAPI"]:
     """Open what the HTTP door needs, and close it in reverse."""
+    from service.submission.app import create_app
+
     async with contextlib.AsyncExitStack() as stack:
         ledger = open_ledger(settings, name="api", connections=_API_CONNECTIONS)
         stack.push_async_callback(ledger.dispose)
@@ -211,47 +221,22 @@ async def api_app(settings: Settings) -> AsyncIterator[FastAPI]:
         yield app
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that ends with 0 after a SIGTERM, instead of raising the signal again."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._finish)
-        yield
-
-    def _finish(self) -> None:
-        self.should_exit = True
-        # Before the connections are waited for: a stream of events ends by itself never.
-        assert isinstance(self.config.app, FastAPI)
-        self.config.app.state.door.telling.streams.close()
-
-
 async def run_api(settings: Settings, *, host: str | None, port: int | None) -> None:
     """Serve HTTP until SIGTERM or SIGINT, then finish what is in hand."""
+    from service.submission.request.connections import ConnectionLimits
+    from service.submission.serving import serve
+
     async with api_app(settings) as app:
-        config = uvicorn.Config(
+        await serve(
             app,
             host=host or settings.api.host,
             port=settings.api.port if port is None else port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=True,
-            http=bounded(
-                ConnectionLimits(
-                    connections=settings.api.connections,
-                    head_seconds=settings.api.head_timeout.total_seconds(),
-                )
+            limits=ConnectionLimits(
+                connections=settings.api.connections,
+                head_seconds=settings.api.head_timeout.total_seconds(),
             ),
-            ws="none",
-            # Who the client is, the door finds out itself: api.trusted_proxies.
-            proxy_headers=False,
-            timeout_graceful_shutdown=int(settings.dispatch.shutdown_grace.total_seconds()) or 1,
+            grace=settings.dispatch.shutdown_grace.total_seconds(),
         )
-        log.info("api.starting", host=config.host, port=config.port)
-        await _Server(config).serve()
 
 
 async def run_worker(settings: Settings) -> None:
@@ -295,6 +280,8 @@ async def run_worker(settings: Settings) -> None:
 @asynccontextmanager
 async def webhook_dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
     """Open what tells webhooks beside a worker; it has a ledger of its own, so that mail never waits for it."""
+    from service.submission import representation
+
     async with contextlib.AsyncExitStack() as stack:
         ledger = open_ledger(settings, name="webhooks")
         stack.push_async_callback(ledger.dispose)

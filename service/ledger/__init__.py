@@ -18,6 +18,7 @@ forecast   when a delivery is expected to go
 ledger     all of it as the other rooms hold it: `Ledger`
 """
 
+from service.ledger import without_orm  # noqa: F401  # before whatever loads SQLAlchemy
 from service.ledger.engine import LedgerUnavailable
 from service.ledger.ledger import Ledger
 

@@ -17,7 +17,8 @@ Either is remembered for a while, and given again without a new request: for as 
 Retry-After says (RFC 9110 §10.2.3), otherwise for a time that doubles with each failure.
 
 msal has memories of its own, for tokens and for failures. They are not used: each request is
-made by a new msal application.
+made by a new msal application. It is loaded with the first request, in that request's thread: a
+process that needs no token is spared its 6 MB.
 """
 
 import asyncio
@@ -36,7 +37,6 @@ from typing import Any, assert_never
 from urllib.parse import urlencode
 
 import httpx2
-import msal
 import structlog
 
 from service.routes.certificates import BadCertificate, check_application_certificate
@@ -289,6 +289,8 @@ class _Asker:
             raise TokenUnavailable(None, f"No token could be asked for ({type(fault).__name__}).") from fault
 
     def _request(self, http: "_Http") -> Mapping[str, object]:
+        import msal
+
         # A new one for each request. Its certificate may have been renewed, and msal's memory of
         # a token or a failure would answer in the service's place.
         application = msal.ConfidentialClientApplication(

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.ledger.accepting import NewMessage
 from service.ledger.history import AttemptView, EventView, MessageView
 from service.ledger.keys import Key
 from service.ledger.states import message_status
-from service.submission.history.expectations import Expectation
+
+if TYPE_CHECKING:
+    from service.submission.history.expectations import Expectation
 
 PRIORITIES = ("high", "normal", "low")
 
@@ -20,7 +22,7 @@ def moment(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]:
+def new_message(message: NewMessage, expectation: "Expectation") -> dict[str, Any]:
     """Show a message that is about to be accepted."""
     where = {delivery.id: delivery for delivery in message.deliveries}
     start = message.scheduled_at or message.created_at
@@ -75,7 +77,7 @@ def new_message(message: NewMessage, expectation: Expectation) -> dict[str, Any]
     }
 
 
-def message(view: MessageView, expectation: Expectation) -> dict[str, Any]:
+def message(view: MessageView, expectation: "Expectation") -> dict[str, Any]:
     """Show a message as the ledger has it now."""
     recipients = [
         _recipient(
