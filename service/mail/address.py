@@ -20,12 +20,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 import idna
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LOCAL_OCTETS = 64  # RFC 5321 §4.5.3.1.1
 DOMAIN_OCTETS = 255  # RFC 5321 §4.5.3.1.2
@@ -40,6 +37,9 @@ _ATOMS = re.compile(rf"[{_ATEXT}.]+(?: +[{_ATEXT}.]+)*")
 _ADDR_SPEC = re.compile(
     rf'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[{_ATEXT}.]*))@(?P<domain>\[[^@]*|[^]@<>(),;:\\" []*)'
 )
+# Closed or not, so that one quote that is never closed costs one look at the rest, and not one from
+# each quote behind it.
+_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
 _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<atom>[^ "]+)')
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -87,9 +87,10 @@ class Address:
     def __post_init__(self) -> None:
         _check_local(self.local)
         _check_labels(self.domain)
-        if len(_quoted_if_needed(self.local).encode()) > LOCAL_OCTETS:
+        octets = len(str(self).encode())
+        if octets - len(f"@{self.domain}") > LOCAL_OCTETS:
             raise BadAddress("local_too_long", f"The part before the @ is longer than {LOCAL_OCTETS} octets.")
-        if len(str(self).encode()) > ADDRESS_OCTETS:
+        if octets > ADDRESS_OCTETS:
             raise BadAddress("too_long", f"An address has at most {ADDRESS_OCTETS} octets.")
 
     @classmethod
@@ -149,21 +150,22 @@ class Mailbox:
         """
         _check_characters(text)
         text = text.strip(" ")
-        marks = [(at, char) for at, char in _outside_quotes(text) if char in "<>"]
-        if not marks:
+        outside = _outside_quotes(text)
+        if "<" not in outside and ">" not in outside:
             return cls(address=Address.parse(text), name=None)
-        if [char for _, char in marks] != ["<", ">"] or not text.endswith(">"):
+        # The text ends with its only ">", so the only "<" stands before it.
+        if not outside.count("<") == outside.count(">") == 1 or not outside.endswith(">"):
             raise BadAddress(*_MEANINGS["<"])
-        opening, closing = marks[0][0], marks[1][0]
+        opening = outside.index("<")
         return cls(
-            address=_inside_brackets(text[opening + 1 : closing]),
+            address=_inside_brackets(text[opening + 1 : -1]),
             name=_display_name(text[:opening].strip(" ")),
         )
 
     @classmethod
     def parse_list(cls, text: str) -> tuple[Mailbox, ...]:
         """Read the value of an unfolded From or To header: mailboxes with commas between them."""
-        commas = [at for at, char in _outside_quotes(text) if char == ","]
+        commas = [at for at, char in enumerate(_outside_quotes(text)) if char == ","]
         starts = [0, *(at + 1 for at in commas)]
         return tuple(cls.parse(text[start:end]) for start, end in zip(starts, [*commas, None], strict=True))
 
@@ -183,6 +185,7 @@ class Mailbox:
         return f"{name} <{self.address}>"
 
 
+@lru_cache(maxsize=1024)
 def domain_name(text: str) -> str:
     """Bring a domain into the form in which it is kept and compared: lower-case A-labels.
 
@@ -213,6 +216,7 @@ def _a_labels(domain: str) -> str:
         raise BadAddress("domain_idna", "The domain is not a valid internationalised name.") from None
 
 
+@lru_cache(maxsize=1024)
 def _check_labels(domain: str) -> None:
     if not domain:
         raise BadAddress("domain_empty", "The domain after the @ is missing.")
@@ -239,6 +243,8 @@ def _check_local(local: str) -> None:
     # for the end of the path: the rest would be parameters of the command.
     if "<" in local or ">" in local:
         raise BadAddress("angle_brackets", "The part before the @ may not contain angle brackets.")
+    if local.isascii():
+        return
     # Separators and unassigned, private or invisible characters have no place in a mailbox's name
     # (RFC 8264 §9.17), nor does a combining mark with nothing before it.
     # Lookalikes of the signs that divide an address ("﹫") are for deceiving only.
@@ -253,31 +259,30 @@ def _check_characters(text: str) -> None:
     """Refuse what can end a line, hide in it, or not be encoded at all."""
     if len(text) > TEXT_CHARACTERS:
         raise BadAddress("too_long", f"The text is longer than {TEXT_CHARACTERS} characters.")
+    if text.isprintable():  # none of what is refused below; nearly all texts end here
+        return
     if _SURROGATE.search(text):
         raise BadAddress("surrogate", "The text has half of a surrogate pair, which is no character.")
     if _CONTROL.search(text):
         raise BadAddress("control_character", "The text has a control character or a line break.")
 
 
-def _outside_quotes(text: str) -> Iterator[tuple[int, str]]:
-    """Walk over the characters that stand outside quoted strings, with their positions."""
-    inside = escaped = False
-    for at, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif inside and char == "\\":
-            escaped = True
-        elif char == '"':
-            inside = not inside
-        elif not inside:
-            yield at, char
-    if inside:
-        raise BadAddress("quote_unclosed", "A double quote is opened and not closed.")
+def _outside_quotes(text: str) -> str:
+    """Overwrite quoted strings with double quotes: what is left stands outside, where it stood."""
+    if '"' not in text:
+        return text
+
+    def overwritten(found: re.Match[str]) -> str:
+        if not found[1]:
+            raise BadAddress("quote_unclosed", "A double quote is opened and not closed.")
+        return '"' * len(found[0])
+
+    return _QUOTED.sub(overwritten, text)
 
 
 def _why_no_address(text: str) -> BadAddress:
-    outside = [char for _, char in _outside_quotes(text)]
-    if not outside and not text:
+    outside = _outside_quotes(text)
+    if not text:
         return BadAddress("empty", "The address is empty.")
     for char, meaning in _MEANINGS.items():
         if char in outside and (char != "@" or outside.count("@") > 1):

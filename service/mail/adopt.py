@@ -84,8 +84,8 @@ def adopt(raw: bytes, *, message_id: str, date: datetime) -> Composed:
     octets = b"".join(field.octets for field in fields)
     octets += _missing_fields(named, message_id=message_id, date=date)
     _check_header_size(octets)
-    return Composed.of(
-        octets + b"\r\n" + body,
+    return Composed(
+        octets=octets + b"\r\n" + body,
         message_id=named.get("message-id", message_id),
         subject=_shown(named.get("subject", "")),
         smtputf8=not octets.isascii(),
@@ -96,9 +96,12 @@ def adopt(raw: bytes, *, message_id: str, date: datetime) -> Composed:
 def authors(octets: bytes) -> tuple[Address, ...]:
     """Give every address in From and Sender of a message, each once.
 
-    Raises `BadDraft` for a message that `adopt` would refuse for its header.
+    Raises `BadDraft` for a message that `adopt` would refuse for its header. The body is not looked at.
     """
-    fields = list(_fields(_halves(octets)[0]))
+    empty_line = b"\r\n\r\n" if b"\r" in octets else b"\n\n"
+    end = octets.find(empty_line)
+    header, _ = _halves(octets if end < 0 else octets[: end + len(empty_line)])
+    fields = list(_fields(header))
     _check_once(fields)
     return _authors(fields)
 

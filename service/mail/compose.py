@@ -85,8 +85,8 @@ def compose(draft: Draft, *, message_id: str, date: datetime) -> Composed:
     if len(header) > HEADER_OCTETS:
         raise BadDraft("", "header_too_large", f"The header would have more than {HEADER_OCTETS // 1024} kB.")
     writer = Writer.of(message_id)
-    return Composed.of(
-        header + b"MIME-Version: 1.0\r\n" + writer.written(_body(draft, writer)),
+    return Composed(
+        octets=writer.written(_body(draft, writer), header=header + b"MIME-Version: 1.0\r\n"),
         message_id=message_id,
         subject=draft.subject or "",
         smtputf8=_needs_smtputf8(draft),

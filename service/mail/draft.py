@@ -26,7 +26,6 @@ ATTACHMENTS = 250
 HEADER_OCTETS = 256 * 1024  # Exchange's limit of a header ("Header size exceeds fixed maximum size")
 
 _LINE_BREAKING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class BadDraft(ValueError):
@@ -83,24 +82,19 @@ class Composed:
     subject: str  # decoded, one line, for people and for the ledger
     smtputf8: bool  # the transaction needs SMTPUTF8 (RFC 6531)
     eightbit: bool  # the body has octets above 127 and needs 8BITMIME (RFC 6152)
-    sha256: str  # of the octets, in hexadecimal
 
-    @classmethod
-    def of(cls, octets: bytes, *, message_id: str, subject: str, smtputf8: bool, eightbit: bool) -> Composed:
-        return cls(
-            octets=octets,
-            message_id=message_id,
-            subject=subject,
-            smtputf8=smtputf8,
-            eightbit=eightbit,
-            sha256=hashlib.sha256(octets).hexdigest(),
-        )
+    @property
+    def sha256(self) -> str:
+        """The digest of the octets, in hexadecimal. Each use of it costs a pass over them."""
+        return hashlib.sha256(self.octets).hexdigest()
 
 
 def check_line(text: str, *, pointer: str, limit: int) -> None:
     """Refuse what does not fit one line: control characters but the tab, line ends, excess length."""
     if len(text) > limit:
         raise BadDraft(pointer, "too_long", f"At most {limit} characters are accepted here.")
+    if text.isprintable():  # none of what is refused below; nearly all texts end here
+        return
     check_unicode(text, pointer=pointer)
     if _LINE_BREAKING.search(text):
         raise BadDraft(
@@ -110,7 +104,11 @@ def check_line(text: str, *, pointer: str, limit: int) -> None:
 
 def check_unicode(text: str, *, pointer: str) -> None:
     """Refuse text that cannot be encoded, and the NUL that no mail may carry (RFC 5322 §2.2)."""
-    if _SURROGATE.search(text):
-        raise BadDraft(pointer, "surrogate", "The text has half of a surrogate pair, which is no character.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadDraft(
+            pointer, "surrogate", "The text has half of a surrogate pair, which is no character."
+        ) from None
     if "\0" in text:
         raise BadDraft(pointer, "nul", "The text has a NUL character.")

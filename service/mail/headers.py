@@ -23,7 +23,7 @@ from service.mail.address import quoted
 from service.mail.lines import LINE_OCTETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from service.mail.address import Mailbox
 
@@ -38,17 +38,19 @@ _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
 # What may stand for itself in a Q word of a phrase, the strictest place (RFC 2047 §5 (3)), and in
 # an extended parameter (RFC 2231 §7).
-_Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
-_ATTR_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
+_Q_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
+_ATTR_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~"
+_Q = {char: char for char in _Q_SAFE} | {" ": "_"}
+_ATTR = {char: char for char in _ATTR_SAFE}
 
 
 def text_field(name: str, value: str) -> bytes:
     """Write an unstructured field (RFC 5322 §2.2.1) from plain text."""
-    pieces = _PIECE.findall(f" {value}")
-    fits = max((len(piece) for piece in pieces), default=0) + len(name) + 1 <= LINE_OCTETS
-    if value.isascii() and "=?" not in value and value == value.strip(" \t") and fits:
-        return fold(name, pieces)
-    return fold(name, (f" {word}" for word in encoded_words(value, used=len(name) + 2)))
+    if value.isascii() and "=?" not in value and value == value.strip(" \t"):
+        pieces = _PIECE.findall(f" {value}")
+        if max(map(len, pieces), default=0) + len(name) + 1 <= LINE_OCTETS:
+            return fold(name, pieces)
+    return fold(name, [f" {word}" for word in encoded_words(value, used=len(name) + 2)])
 
 
 def mailbox_field(name: str, mailboxes: Iterable[Mailbox]) -> bytes:
@@ -71,12 +73,15 @@ def parameter_field(name: str, value: str, parameters: Iterable[tuple[str, str]]
     return fold(name, pieces)
 
 
-def fold(name: str, pieces: Iterable[str]) -> bytes:
+def fold(name: str, pieces: Sequence[str]) -> bytes:
     """Join pieces, each with its leading white space, into lines that are not broken inside a piece.
 
     The first piece stays on the line of the name: a first line without content is what some
     readers take for an empty field.
     """
+    whole = f"{name}:{''.join(pieces)}".encode()
+    if len(whole) <= _LINE_WISH:
+        return whole + b"\r\n"
     lines = [f"{name}:".encode()]
     for number, piece in enumerate(pieces):
         octets = piece.encode()
@@ -92,15 +97,16 @@ def encoded_words(text: str, *, used: int) -> list[str]:
 
     `used` is what stands before the first word on its line.
     """
-    octets = text.encode()
-    as_q = sum(map(_q_cost, octets)) <= (len(octets) + 2) // 3 * 4
     columns = max(min(_WORD_LINE - used - 12, _WORD_ROOM), _LEAST_ROOM)
-    if as_q:
-        chunks = _chunks(text, cost=_q_costs, first=columns, room=_WORD_ROOM)
-        return [_q_word(chunk) for chunk in chunks]
+    written = [_Q.get(char) or _hexadecimal(char, mark="=") for char in text]
+    costs = [len(each) for each in written]
+    if sum(costs) <= (len(text.encode()) + 2) // 3 * 4:
+        cuts = _cuts(costs, first=columns, room=_WORD_ROOM)
+        return [f"=?utf-8?q?{''.join(written[cut])}?=" for cut in cuts]
     # In B, four columns hold three octets.
-    chunks = _chunks(text, cost=len, first=columns // 4 * 3, room=_WORD_ROOM // 4 * 3)
-    return [_b_word(chunk) for chunk in chunks]
+    octets = [len(char.encode()) for char in text]
+    cuts = _cuts(octets, first=columns // 4 * 3, room=_WORD_ROOM // 4 * 3)
+    return [_b_word(text[cut]) for cut in cuts]
 
 
 def _mailbox_pieces(mailbox: Mailbox, *, used: int) -> list[str]:
@@ -124,51 +130,32 @@ def _parameter_pieces(attribute: str, content: str) -> list[str]:
         # place for them in a parameter, so `filename` is the one that counts.
         words = encoded_words(content, used=len(' name=""'))
         return [f'name="{words[0]}"'] if len(words) == 1 else []
-    segments = list(
-        _chunks(content, cost=_attr_cost, first=_SEGMENT_ROOM - len("utf-8''"), room=_SEGMENT_ROOM)
-    )
-    written = [_attr(segment) for segment in segments]
-    written[0] = f"utf-8''{written[0]}"
-    if len(written) == 1:
-        return [f"{attribute}*={written[0]}"]
-    return [f"{attribute}*{number}*={segment}" for number, segment in enumerate(written)]
+    written = [_ATTR.get(char) or _hexadecimal(char, mark="%") for char in content]
+    cuts = _cuts([len(each) for each in written], first=_SEGMENT_ROOM - len("utf-8''"), room=_SEGMENT_ROOM)
+    segments = ["".join(written[cut]) for cut in cuts]
+    segments[0] = f"utf-8''{segments[0]}"
+    if len(segments) == 1:
+        return [f"{attribute}*={segments[0]}"]
+    return [f"{attribute}*{number}*={segment}" for number, segment in enumerate(segments)]
 
 
-def _chunks(text: str, *, cost: Callable[[bytes], int], first: int, room: int) -> Iterator[str]:
-    """Cut a text between characters so that the first part costs at most `first`, the others `room`."""
+def _cuts(costs: Sequence[int], *, first: int, room: int) -> Iterator[slice]:
+    """Cut a text between characters so that the first part costs at most `first`, the others `room`.
+
+    `costs` has what each character costs.
+    """
     start, spent = 0, 0
-    for at, char in enumerate(text):
-        price = cost(char.encode())
-        if spent + price > first and at > start:
-            yield text[start:at]
-            start, spent, first = at, 0, room
-        spent += price
-    yield text[start:]
+    for at, cost in enumerate(costs):
+        spent += cost
+        if spent > first and at > start:
+            yield slice(start, at)
+            start, spent, first = at, cost, room
+    yield slice(start, None)
 
 
-def _q_cost(octet: int) -> int:
-    return 1 if octet in _Q_SAFE or octet == ord(" ") else 3
-
-
-def _q_costs(octets: bytes) -> int:
-    return sum(map(_q_cost, octets))
-
-
-def _q_word(text: str) -> str:
-    octets = text.encode()
-    content = "".join(
-        chr(octet) if octet in _Q_SAFE else "_" if octet == ord(" ") else f"={octet:02X}" for octet in octets
-    )
-    return f"=?utf-8?q?{content}?="
+def _hexadecimal(char: str, *, mark: str) -> str:
+    return mark + char.encode().hex(mark).upper()
 
 
 def _b_word(text: str) -> str:
     return f"=?utf-8?b?{binascii.b2a_base64(text.encode(), newline=False).decode()}?="
-
-
-def _attr_cost(octets: bytes) -> int:
-    return sum(1 if octet in _ATTR_SAFE else 3 for octet in octets)
-
-
-def _attr(text: str) -> str:
-    return "".join(chr(octet) if octet in _ATTR_SAFE else f"%{octet:02X}" for octet in text.encode())

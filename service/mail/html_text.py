@@ -14,7 +14,7 @@ from __future__ import annotations
 import html as entities
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,7 @@ def text_of(html: str) -> str:
     return f"{text[:TEXT_CHARACTERS]}\n{_CUT}".lstrip("\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(NamedTuple):  # made by the thousand
     name: str  # lower case
     closing: bool
     attributes: str  # as written
@@ -88,15 +87,18 @@ class _Page:
         return "".join(self.pieces).strip("\n").rstrip()
 
     def write(self, text: str) -> None:
-        text = _UNPRINTABLE.sub("", _unescaped(text)).replace("\u00a0", " ")
+        text = _unescaped(text)
+        if not text.isprintable():
+            text = _UNPRINTABLE.sub("", text).replace("\u00a0", " ")
         if self.preformatted:
             self._put(text)
             return
-        words = _SPACE.sub(" ", text)
-        self.gap = self.gap or words.startswith(" ")
-        if words.strip(" "):
-            self._put((" " if self.gap and not self.breaks else "") + words.strip(" "))
-            self.gap = words.endswith(" ")
+        spaced = _SPACE.sub(" ", text)
+        self.gap = self.gap or spaced.startswith(" ")
+        words = spaced.strip(" ")
+        if words:
+            self._put(f" {words}" if self.gap and not self.breaks else words)
+            self.gap = spaced.endswith(" ")
 
     def mark(self, tag: _Tag) -> None:
         if tag.name == "br":
@@ -218,4 +220,4 @@ def _attribute(tag: _Tag, name: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return _ENTITY.sub(lambda match: entities.unescape(match[0]), text)
+    return _ENTITY.sub(lambda match: entities.unescape(match[0]), text) if "&" in text else text
