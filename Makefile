@@ -50,8 +50,8 @@ format: install ## format the code and mend what the linter can mend
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: install ## the benchmarks
-	$(PY) -m pytest tests/bench -m bench -s $(ARGS)
+bench: install ## the benchmarks (tests/bench/__init__.py says how to run one)
+	$(PY) -m pytest tests/bench -m bench -s -o 'python_files=bench_*.py' $(ARGS)
 
 chaos: install ## the fault campaign: kills, pauses and losses under load
 	@test -f tests/chaos.py || { echo "there is no fault campaign yet" >&2; exit 1; }
