@@ -18,7 +18,11 @@ forecast   when a delivery is expected to go
 ledger     all of it as the other rooms hold it: `Ledger`
 """
 
-from service.ledger import without_orm  # noqa: F401  # before whatever loads SQLAlchemy
+from service.without import without
+
+with without("sqlalchemy.ext.asyncio.scoping", "sqlalchemy.ext.asyncio.session"):
+    import sqlalchemy.ext.asyncio  # noqa: F401
+
 from service.ledger.engine import LedgerUnavailable
 from service.ledger.ledger import Ledger
 

@@ -10,9 +10,11 @@ and may have a key for each. Of several submissions in one transaction each stan
 The idempotency key is reserved by its primary key and never by looking first. When another
 transaction holds the same key uncommitted, PostgreSQL lets us wait for it; after a short
 while we answer `Busy` instead, and the caller is told to come back.
+
+There are two ways. `accept_together` writes many submissions with one statement, as long as all their keys
+are free, which is nearly always so. `accept` looks at each for itself: its keys, its quota, and why not.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,9 +22,10 @@ from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.ledger import facets, quotas
+from service.ledger import inserting, quotas
+from service.ledger.engine import sqlstate, statement
 from service.ledger.quotas import Allowance, Use
 
 RecipientType = Literal["to", "cc", "bcc"]
@@ -172,51 +175,6 @@ _FIRST_ANSWER = text("""
      WHERE application = :application AND path = :path AND key = :key
 """)
 
-_MESSAGES = text("""
-    INSERT INTO messages (id, application, key_id, test, from_email, from_name, reply_to, reverse_path, subject,
-        message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority, on_uncertain,
-        tags, metadata, created_at, expires_at, scheduled_at, from_key, idempotency_key, template, dsn)
-    SELECT id, application, key_id, test, from_email, from_name, reply_to, reverse_path, subject,
-        message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority, on_uncertain,
-        ARRAY(SELECT jsonb_array_elements_text(tags)), metadata, created_at, expires_at, scheduled_at, from_key,
-        idempotency_key, template, dsn
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        id text, application text, key_id text, test boolean, from_email text, from_name text, reply_to jsonb,
-        reverse_path text, subject text, message_id text, size integer, sha256 text, smtputf8 boolean,
-        eightbit boolean, route_requested text, plan jsonb, stream text, priority smallint, on_uncertain text,
-        tags jsonb, metadata jsonb, created_at timestamptz, expires_at timestamptz, scheduled_at timestamptz,
-        from_key text, idempotency_key text, template jsonb, dsn jsonb)
-""")
-
-_CONTENTS = text("""
-    INSERT INTO contents (message_id, octets)
-    SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:octets AS bytea[]))
-""")
-
-# now() is the transaction's: a delivery and its recipients are due at the same instant, so no claim
-# can find the one due and the others not.
-_DELIVERIES = text("""
-    INSERT INTO deliveries (id, message_id, application, route, lane, sender, priority, external, size, due_at,
-        expires_at)
-    SELECT id, message_id, application, route, lane, sender, priority, external, size,
-           coalesce(scheduled_at, now()), expires_at
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        id text, message_id text, application text, route text, lane text, sender text, priority smallint,
-        external boolean, size integer, expires_at timestamptz, scheduled_at timestamptz)
-""")
-
-_RECIPIENTS = text("""
-    INSERT INTO recipients (message_id, position, type, email, name, external, status, delivery_id, due_at,
-        application, reason, error, finished_at)
-    SELECT message_id, position, type, email, name, external, status, delivery_id,
-           CASE WHEN delivery_id IS NOT NULL THEN coalesce(scheduled_at, now()) END,
-           application, error ->> 'code', error, CASE WHEN delivery_id IS NULL THEN now() END
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        message_id text, position smallint, type text, email text, name text, external boolean, status text,
-        delivery_id text, scheduled_at timestamptz, application text, error jsonb)
-     ORDER BY message_id, position
-""")
-
 
 class _Refused(Exception):
     """Rolls a submission's savepoint back."""
@@ -248,6 +206,29 @@ async def _reserve(db: AsyncConnection, application: str, wanted: Reservation) -
     raise _Refused(Replayed(first.answer) if first.sha256 == wanted.key.sha256 else KeyReused())
 
 
+class NotTogether(Exception):
+    """One of the submissions asks for a key that is not free: each has to be looked at by itself."""
+
+
+#: A key is taken already; or another transaction has it in hand.
+_NOT_FREE = frozenset({"23505", "55P03"})
+
+
+async def accept_together(engine: AsyncEngine, submissions: Sequence[Submission]) -> None:
+    """Write submissions that have no quota in one statement and transaction, all of them or none.
+
+    Raises NotTogether where an idempotency key is not free.
+    """
+    reservations = [(each.application, key) for each in submissions for key in each.reservations]
+    messages = [message for each in submissions for message in each.messages]
+    try:
+        await statement(engine, inserting.INSERT, *inserting.arguments(messages, reservations))
+    except Exception as exc:
+        if reservations and sqlstate(exc) in _NOT_FREE:
+            raise NotTogether from exc
+        raise
+
+
 async def accept(db: AsyncConnection, submissions: Sequence[Submission]) -> list[Answer]:
     """Write the submissions, in order; the caller commits. Answers stand in the same order."""
     answers = [await _entitled(db, submission) for submission in submissions]
@@ -258,7 +239,7 @@ async def accept(db: AsyncConnection, submissions: Sequence[Submission]) -> list
         for message in submission.messages
     ]
     if ours:
-        await _write(db, ours)
+        await db.exec_driver_sql(inserting.INSERT, inserting.arguments(ours))
     return answers
 
 
@@ -285,110 +266,3 @@ async def _within_quota(db: AsyncConnection, submission: Submission) -> tuple[Us
     if any(use.left < 0 for use in uses):
         raise _Refused(OverQuota(tuple(replace(use, left=use.left + count) for use in uses)))
     return uses
-
-
-async def _write(db: AsyncConnection, messages: Sequence[NewMessage]) -> None:
-    await db.execute(_MESSAGES, {"rows": json.dumps([_message_row(message) for message in messages])})
-    await db.execute(
-        _CONTENTS,
-        {"ids": [message.id for message in messages], "octets": [message.octets for message in messages]},
-    )
-    await db.execute(
-        _DELIVERIES,
-        {
-            "rows": json.dumps(
-                [
-                    {
-                        "id": delivery.id,
-                        "message_id": message.id,
-                        "application": message.application,
-                        "route": delivery.route,
-                        "lane": delivery.lane,
-                        "sender": message.sender,
-                        "external": delivery.external,
-                        "priority": message.priority,
-                        "size": len(message.octets),
-                        "expires_at": message.expires_at.isoformat(),
-                        "scheduled_at": _written(message.scheduled_at),
-                    }
-                    for message in messages
-                    for delivery in message.deliveries
-                ]
-            )
-        },
-    )
-    await db.execute(
-        _RECIPIENTS,
-        {
-            "rows": json.dumps(
-                [
-                    {
-                        "message_id": message.id,
-                        "position": recipient.position,
-                        "type": recipient.type,
-                        "email": recipient.email,
-                        "name": recipient.name,
-                        "external": recipient.external,
-                        "status": message.status_of(recipient),
-                        "delivery_id": recipient.delivery_id,
-                        "scheduled_at": _written(message.scheduled_at),
-                        "application": message.application,
-                        "error": recipient.suppressed,
-                    }
-                    for message in messages
-                    for recipient in message.recipients
-                ]
-            )
-        },
-    )
-    await facets.add(
-        db,
-        (
-            (message.application, name, value, message.id)
-            for message in messages
-            for name, value in facets.of_message(
-                recipients=(recipient.key for recipient in message.recipients),
-                ways=((delivery.route, delivery.lane) for delivery in message.deliveries),
-                tags=message.tags,
-                metadata=message.metadata,
-                errors=(recipient.suppressed for recipient in message.recipients if recipient.suppressed),
-            )
-        ),
-    )
-
-
-def _written(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
-
-
-def _message_row(message: NewMessage) -> dict[str, object]:
-    return {
-        "id": message.id,
-        "application": message.application,
-        "key_id": message.key_id,
-        "test": message.test,
-        "from_email": message.from_email,
-        "from_name": message.from_name,
-        "reply_to": list(message.reply_to),
-        "reverse_path": message.reverse_path,
-        "subject": message.subject,
-        "message_id": message.message_id,
-        "size": len(message.octets),
-        "sha256": message.sha256,
-        "smtputf8": message.smtputf8,
-        "eightbit": message.eightbit,
-        "route_requested": message.route_requested,
-        "plan": message.plan,
-        "stream": message.stream,
-        "priority": message.priority,
-        "on_uncertain": message.on_uncertain,
-        "tags": list(message.tags),
-        "metadata": message.metadata,
-        "created_at": message.created_at.isoformat(),
-        "expires_at": message.expires_at.isoformat(),
-        "scheduled_at": _written(message.scheduled_at),
-        "from_key": message.from_key,
-        "idempotency_key": message.idempotency_key,
-        "template": message.template,
-        "dsn": message.dsn,
-    }

@@ -10,11 +10,18 @@ and a lost connection all belong to the second kind.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
+from asyncpg.exceptions import InterfaceError as DriverError
+from asyncpg.exceptions import PostgresError
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    import asyncpg
 
 #: SQLSTATE classes and codes that say "not now" (PostgreSQL, Appendix A). A table or column that is
 #: missing (42P01, 42703) is a schema that is not there yet.
@@ -50,15 +57,13 @@ def async_url(url: str) -> str:
 def open_engine(url: str, *, name: str, size: int) -> AsyncEngine:
     """Make an engine with `size` connections at most; nothing is connected yet.
 
-    `name` shows in pg_stat_activity. `synchronous_commit` is asked for by name because a 202
-    rests on it, whatever the server's default says.
+    `name` shows in pg_stat_activity. `synchronous_commit` is asked for by name because a 202 rests on it, whatever the server's default says.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         async_url(url),
         pool_size=size,
         max_overflow=0,
         pool_timeout=2.0,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
             "timeout": 2.0,
@@ -73,6 +78,25 @@ def open_engine(url: str, *, name: str, size: int) -> AsyncEngine:
             },
         },
     )
+    event.listen(engine.sync_engine, "checkout", _alive)
+    return engine
+
+
+def _alive(connection: Any, _record: object, _proxy: object) -> None:
+    """Let the pool replace a connection that was closed while nobody used it.
+
+    The driver knows of it without asking, which saves the round trip of a ping before each transaction.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return PostgreSQL's code of an error, by whichever way it came; None where it has none."""
+    if isinstance(error, LedgerUnavailable) and error.__cause__ is not None:
+        error = error.__cause__
+    found = getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None)
+    return None if found is None else str(found)
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -87,9 +111,9 @@ def is_unavailable(error: BaseException) -> bool:
         return "invalidated" in str(error) or "closed" in str(error)
     if isinstance(error, OSError | TimeoutError | asyncio.TimeoutError | PoolTimeout | ConnectionError):
         return True
-    # What asyncpg says before SQLAlchemy has a connection to wrap it for.
-    state = getattr(error, "sqlstate", None)
-    return state is not None and str(state).startswith(_NOT_NOW)
+    # What asyncpg says where SQLAlchemy does not wrap it: before there is a connection, and to `statement`.
+    state = sqlstate(error)
+    return isinstance(error, DriverError) or (state is not None and state.startswith(_NOT_NOW))
 
 
 @contextmanager
@@ -111,3 +135,24 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     with unavailable_as_such():
         async with engine.begin() as connection:
             yield connection
+
+
+async def statement(engine: AsyncEngine, sql: str, *arguments: object) -> list[Any]:
+    """Run one statement that is a transaction by itself, and return its rows.
+
+    It goes to the driver as it is, with `$1` for the first argument: one round trip, without the BEGIN and
+    COMMIT of `transaction` and what SQLAlchemy does around a statement, which costs more than a small one.
+    JSON goes and comes as text.
+    """
+    with unavailable_as_such():
+        async with engine.connect() as connection:
+            driver = cast("asyncpg.Connection", (await connection.get_raw_connection()).driver_connection)
+            try:
+                rows: list[Any] = await driver.fetch(sql, *arguments)
+            except PostgresError:
+                raise
+            except BaseException:
+                # Cancelled, too late, or lost in the middle: nobody may read somebody else's answer from it.
+                driver.terminate()
+                raise
+            return rows

@@ -53,15 +53,6 @@ def of_message(
     return facets
 
 
-_ADD = text("""
-    INSERT INTO facets (application, name, value, message_id)
-    SELECT application, name, value, message_id
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
-        application text, name text, value text, message_id text)
-     ORDER BY application, name, value, message_id
-        ON CONFLICT DO NOTHING
-""")
-
 _ADD_TO = text("""
     INSERT INTO facets (application, name, value, message_id)
     SELECT m.application, row.name, row.value, m.id
@@ -70,12 +61,6 @@ _ADD_TO = text("""
      ORDER BY m.application, row.name, row.value, m.id
         ON CONFLICT DO NOTHING
 """)
-
-
-async def add(db: AsyncConnection, rows: Iterable[tuple[str, str, str, str]]) -> None:
-    """Write facets of new messages: application, name, value, message."""
-    names = ("application", "name", "value", "message_id")
-    await db.execute(_ADD, {"rows": json.dumps([dict(zip(names, row, strict=True)) for row in rows])})
 
 
 async def add_replies(db: AsyncConnection, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

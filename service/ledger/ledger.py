@@ -55,8 +55,11 @@ class Ledger:
         self._engine = engine
         self.keys = keys.Keys(engine)
         self.finding = finding.Finding(engine)
-        self._accepts: Grouped[accepting.Submission, accepting.Answer] = Grouped(
-            self._accept_group, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
+        self._accepts: Grouped[accepting.Submission, accepting.Answer | None] = Grouped(
+            self._accept_together, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
+        )
+        self._counted: Grouped[accepting.Submission, accepting.Answer] = Grouped(
+            self._accept_each, most=_GROUP_OCTETS, weigh=lambda item: item.octets()
         )
         self._fences: Grouped[str, bool] = Grouped(self._fence_group, most=_GROUP_ATTEMPTS, weigh=lambda _: 1)
         self._closes: Grouped[closing.Closing, None] = Grouped(
@@ -85,12 +88,30 @@ class Ledger:
 
     async def accept(self, submission: accepting.Submission) -> accepting.Answer:
         """Commit the submission's messages, or say why its idempotency keys or its quota forbid it."""
-        if submission.reservations:
-            # Alone: it may have to wait for another transaction, and nobody should wait with it.
-            return (await self._accept_group([submission]))[0]
-        return await self._accepts.put(submission)
+        if submission.quota:
+            if submission.reservations:
+                # Alone: it may have to wait for another transaction, and nobody should wait with it.
+                return await self._accept_alone(submission)
+            return await self._counted.put(submission)
+        if submission.octets() > _GROUP_OCTETS:
+            (answer,) = await self._accept_together([submission])  # nobody waits behind its octets
+        else:
+            answer = await self._accepts.put(submission)
+        return answer or await self._accept_alone(submission)
 
-    async def _accept_group(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer]:
+    async def _accept_together(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer | None]:
+        """Accept all, or none: then each has to be looked at by itself, and nobody waits for the others."""
+        try:
+            await accepting.accept_together(self._engine, items)
+        except accepting.NotTogether:
+            return [None] * len(items)
+        return [accepting.Accepted()] * len(items)
+
+    async def _accept_alone(self, submission: accepting.Submission) -> accepting.Answer:
+        (answer,) = await self._accept_each([submission])
+        return answer
+
+    async def _accept_each(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer]:
         async with transaction(self._engine) as db:
             return await accepting.accept(db, items)
 

@@ -8,9 +8,10 @@ key of the configuration is not the one that it was sealed with.
 
 import base64
 import os
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _MARK = "sealed:v1:"
 _NONCE = 12  # octets, as NIST SP 800-38D §8.2 has it
@@ -25,7 +26,7 @@ class Seal:
 
     def __init__(self, key: bytes | None) -> None:
         """Take 32 octets, or None to keep secrets as they are."""
-        self._cipher = None if key is None else AESGCM(key)
+        self._cipher = None if key is None else _cipher(key)
 
     def close(self, secret: str, *, purpose: str) -> str:
         """Make of a secret what may be stored."""
@@ -41,8 +42,17 @@ class Seal:
             return stored
         if self._cipher is None:
             raise CannotOpen
+        from cryptography.exceptions import InvalidTag
+
         sealed = base64.b64decode(stored.removeprefix(_MARK))
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], purpose.encode()).decode()
         except InvalidTag:
             raise CannotOpen from None
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    # Loaded where there is a key: cryptography takes 8 MB.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)

@@ -121,12 +121,18 @@ class Route:
     allow_private: bool = False  # the MX host may have a private address: a sandbox
     # Where each limit comes from: "configuration", or "Microsoft 365: …" with the page that says so.
     limit_sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    # Made once: each message asks for them.
+    _lanes: tuple["Lane", ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the lanes."""
+        whole = (Lane(name=self.name, route=self, account=None, limits=self.limits),)
+        lanes = tuple(map(self._lane_of, self.accounts)) or whole
+        object.__setattr__(self, "_lanes", lanes)  # the class is frozen
 
     def lanes(self) -> tuple["Lane", ...]:
         """Give each mailbox its lane, or the whole route one."""
-        if not self.accounts:
-            return (Lane(name=self.name, route=self, account=None, limits=self.limits),)
-        return tuple(self._lane_of(account) for account in self.accounts)
+        return self._lanes
 
     @property
     def counts_external(self) -> bool:
@@ -152,10 +158,14 @@ class Route:
                 yield from self.lanes()
             return
         first = next(iter(senders), None)
-        fitting = [account for account in self.accounts if all(map(account.may_send_as, senders))]
+        fitting = [
+            (account, lane)
+            for account, lane in zip(self.accounts, self._lanes, strict=True)
+            if all(map(account.may_send_as, senders))
+        ]
         # A stable sort: the mailbox of the sender itself first, the others as they are listed.
-        fitting.sort(key=lambda account: first is None or account.address.key != first.key)
-        yield from map(self._lane_of, fitting)
+        fitting.sort(key=lambda each: first is None or each[0].address.key != first.key)
+        yield from (lane for _, lane in fitting)
 
     def _lane_of(self, account: Account) -> "Lane":
         # The comparison form: a change of capitals in the configuration must not start a lane

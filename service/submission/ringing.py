@@ -14,28 +14,31 @@ _PATIENCE = 2.0
 
 
 class Ringing:
-    """Rings, and keeps hold of what is ringing still."""
+    """Rings; what is to be rung while the bell is in hand is rung together afterwards."""
 
     def __init__(self, nudge: Nudge) -> None:
         self._nudge = nudge
-        self._errands: set[asyncio.Task[None]] = set()
+        self._lanes: set[str] = set()
+        self._errand: asyncio.Task[None] | None = None
 
     def ring(self, lanes: Collection[str]) -> None:
         """Let the workers look at these lanes now."""
-        if not lanes:
-            return
+        self._lanes.update(lanes)
+        if self._lanes and self._errand is None:
+            self._errand = asyncio.create_task(self._ring())
 
-        async def errand() -> None:
-            with contextlib.suppress(Exception):
-                await self._nudge(lanes)
-
-        task = asyncio.create_task(errand())
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+    async def _ring(self) -> None:
+        try:
+            while self._lanes:
+                lanes, self._lanes = self._lanes, set()
+                with contextlib.suppress(Exception):
+                    await self._nudge(lanes)
+        finally:
+            self._errand = None
 
     async def aclose(self) -> None:
         """Let what is ringing end: whoever owns the bell closes it next."""
-        if self._errands:
-            _, late = await asyncio.wait(set(self._errands), timeout=_PATIENCE)
+        if self._errand is not None:
+            _, late = await asyncio.wait({self._errand}, timeout=_PATIENCE)
             for errand in late:
                 errand.cancel()

@@ -12,7 +12,7 @@ import httpx2
 from service.delivery.suppressing import SuppressionKeeper
 from service.delivery.tasks import end as end_tasks
 from service.ledger.keys import DEFAULT_SCOPES
-from tests.house import Door, House, a_house, configuration, copies, processes, smarthost
+from tests.house import Door, House, a_house, a_message, configuration, copies, processes, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually
 

@@ -5,11 +5,11 @@ added, so a burst does not get one answer for all. Where the ledger cannot say i
 is no time, and the words say so: an expectation never costs an acceptance.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from service.ledger import Ledger, LedgerUnavailable
@@ -19,9 +19,7 @@ from service.ledger.history import MessageView
 from service.ledger.lanes import LaneState, Place
 from service.ledger.pace import LaneLimits
 from service.submission.door import Budget
-
-#: How long one reading of a lane is good, in seconds.
-_GOOD_FOR = 1.0
+from service.submission.sharing import Readings
 
 #: States in which a recipient waits for its lane, its window or its next attempt.
 _WAITS = frozenset({"queued", "deferred", "uncertain", "scheduled"})
@@ -38,7 +36,6 @@ class Expectation:
 @dataclass(slots=True)
 class _Reading:
     state: LaneState
-    good_until: float
     since: Counter[tuple[str, int]] = field(default_factory=Counter)  # (application, priority) -> accepted
 
 
@@ -48,7 +45,7 @@ class Expectations:
     def __init__(self, ledger: Ledger, limits: Mapping[str, LaneLimits]) -> None:
         self._ledger = ledger
         self._limits = limits
-        self._readings: dict[str, _Reading] = {}
+        self._readings: Readings[_Reading] = Readings(most=len(limits) + 1)
 
     async def of_new(self, message: NewMessage, budget: Budget) -> Expectation:
         """Forecast a message that is about to be accepted."""
@@ -102,18 +99,17 @@ class Expectations:
         return None if reading is None else reading.state
 
     async def _reading(self, lane: str, budget: Budget) -> _Reading | None:
-        kept = self._readings.get(lane)
-        if kept is not None and time.monotonic() < kept.good_until:
-            return kept
         limits = self._limits.get(lane)
         if limits is None:
             return None
+        read = partial(self._read, lane, limits)
         try:
-            state = await budget.spend(self._ledger.lane_state(lane, limits))
+            return self._readings.now(lane, read) or await budget.spend(self._readings.read(lane, read))
         except LedgerUnavailable:
             return None
-        self._readings[lane] = _Reading(state, time.monotonic() + _GOOD_FOR)
-        return self._readings[lane]
+
+    async def _read(self, lane: str, limits: LaneLimits) -> _Reading:
+        return _Reading(await self._ledger.lane_state(lane, limits))
 
 
 def _of_new(reading: _Reading, message: NewMessage, lane: str, *, external: bool) -> Forecast:

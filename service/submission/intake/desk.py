@@ -15,11 +15,10 @@ The answer is written before the transaction and stored with it, so a repeated r
 import hashlib
 import json
 import math
-import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -44,9 +43,12 @@ from service.submission.intake.contents import Contents
 from service.submission.intake.in_hand import InHand, in_progress
 from service.submission.intake.messages import Addressed, Asked, Intake
 from service.submission.problems import FieldError, Problem, invalid, rate_limit
+from service.submission.sharing import Readings
 from service.submission.suppressing.suppressions import Suppressed, error_of
 
 log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 #: The path of keys that messages of a batch or a merge have of their own.
 _OF_ITEMS = "/messages[]"
@@ -79,7 +81,6 @@ class Repeated:
 
 @dataclass(slots=True)
 class _Traffic:
-    good_until: float
     waiting: Mapping[str, int]  # deliveries, by application
     resting: Mapping[str, Rest]  # by lane
     since: Counter[str] = field(default_factory=Counter)  # accepted here since then, by application
@@ -102,15 +103,42 @@ class Desk:
         self._contents = Contents(door)
         self._suppressed = Suppressed(door.ledger)
         self._in_hand = InHand()
-        self._traffic = _Traffic(good_until=0.0, waiting={}, resting={})
+        self._traffic: Readings[_Traffic] = Readings(most=1)
 
     # -- taking ----------------------------------------------------------------------------
 
-    async def seen(self, key: Key, wanted: IdempotencyKey, budget: Budget) -> Repeated | None:
+    async def once(
+        self,
+        key: Key,
+        wanted: IdempotencyKey | None,
+        budget: Budget,
+        serve: Callable[[], Awaitable[Result]],
+    ) -> Result | Repeated:
+        """Serve a request that may have been seen before; `wanted` is its key.
+
+        A repeated request gets its first answer, whatever would be said to it now: a refusal of what is asked
+        for does not count before the answer has been looked for. Most requests are new, so those whose key
+        is not known here are served first, and the ledger itself says where one is not new.
+        """
+        if wanted is None:
+            return await serve()
+        looked = self._in_hand.used(key.application, wanted)
+        if looked and (repeated := await self._seen(key, wanted, budget)) is not None:
+            return repeated
+        try:
+            return await serve()
+        except Problem:
+            repeated = None if looked else await self._seen(key, wanted, budget)
+            if repeated is None:
+                raise
+            return repeated
+
+    async def _seen(self, key: Key, wanted: IdempotencyKey, budget: Budget) -> Repeated | None:
         """Find the first answer to a request that is repeated; raises a 422 problem where it is another one."""
         found = (await budget.spend(self._ledger.replay(key.application, [wanted]))).get(wanted)
         if found is None:
             return None
+        self._in_hand.use(key.application, wanted)
         if isinstance(found, KeyReused):
             raise reused()
         return Repeated(answer=found.answer)
@@ -140,7 +168,7 @@ class Desk:
         keys += [] if request is None else [request]
         async with self._in_hand.holding(key.application, keys) as waited:
             if waited and request is not None:
-                repeated = await self.seen(key, request, budget)
+                repeated = await self._seen(key, request, budget)
                 if repeated is not None:
                     return repeated
             return await self._take(
@@ -188,13 +216,15 @@ class Desk:
             outcome = await budget.spend(self._ledger.accept(submission))
             if isinstance(outcome, Accepted):
                 self._accepted(messages.values(), traffic)
+                if request is not None:
+                    self._in_hand.use(key.application, request)
                 return Taken(results=ordered, uses=outcome.uses)
             if isinstance(outcome, OverQuota):
                 raise over_quota(outcome)
             if isinstance(outcome, Busy):
                 break
             # A key was taken meanwhile, by another process.
-            if request is not None and (repeated := await self.seen(key, request, budget)) is not None:
+            if request is not None and (repeated := await self._seen(key, request, budget)) is not None:
                 return repeated
         raise in_progress()
 
@@ -283,18 +313,23 @@ class Desk:
 
     async def _look(self, budget: Budget) -> _Traffic:
         """Look at how much waits and which lanes rest; once a second is enough."""
-        if time.monotonic() >= self._traffic.good_until:
-            waiting = await budget.spend(self._ledger.waiting(most=2 * self._door.limits.queue_limit))
-            resting = await budget.spend(self._ledger.resting())
-            self._traffic = _Traffic(
-                good_until=time.monotonic() + 1.0,
-                waiting=waiting,
-                resting={
-                    lane: Rest(until=rest.until, because=expectations.reason(rest.error))
-                    for lane, rest in resting.items()
-                },
-            )
-        return self._traffic
+        found = self._traffic.now("traffic", self._read_traffic)
+        return (
+            found
+            if found is not None
+            else await budget.spend(self._traffic.read("traffic", self._read_traffic))
+        )
+
+    async def _read_traffic(self) -> _Traffic:
+        waiting = await self._ledger.waiting(most=2 * self._door.limits.queue_limit)
+        resting = await self._ledger.resting()
+        return _Traffic(
+            waiting=waiting,
+            resting={
+                lane: Rest(until=rest.until, because=expectations.reason(rest.error))
+                for lane, rest in resting.items()
+            },
+        )
 
     def _room_in_queue(self, traffic: _Traffic, application: str) -> None:
         """Close the door while too much waits; who has little waiting is let in for longer."""

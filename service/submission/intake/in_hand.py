@@ -3,14 +3,21 @@
 PostgreSQL decides whose a key is; it makes everybody else wait, each on a connection of his own. So
 requests of one process that come under the same key wait for each other here, where waiting costs
 nothing, and then find the first answer.
+
+Keys that were used here lately are remembered, some thousands of them: a request under one of these is
+surely a repetition, so its answer is looked up before anything is done for it.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from service.ledger.accepting import IdempotencyKey
 from service.submission.problems import Problem
+
+#: Used keys that are remembered.
+_REMEMBERED = 20_000
 
 #: How long a request waits for another one under its key, in seconds.
 _PATIENCE = 1.0
@@ -21,6 +28,17 @@ class InHand:
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str, str], asyncio.Event] = {}
+        self._used: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+
+    def use(self, application: str, key: IdempotencyKey) -> None:
+        """Remember that this key has an answer."""
+        self._used[application, key.path, key.key] = None
+        if len(self._used) > _REMEMBERED:
+            self._used.popitem(last=False)
+
+    def used(self, application: str, key: IdempotencyKey) -> bool:
+        """Say whether this key is known to have an answer; False: nobody knows."""
+        return (application, key.path, key.key) in self._used
 
     @asynccontextmanager
     async def holding(self, application: str, keys: Collection[IdempotencyKey]) -> AsyncIterator[bool]:

@@ -157,23 +157,26 @@ class _Sending:
         kind = _content_type(request)
         body = await self._door.body(request)
         reserved = _reserved("/messages", wanted, request, kind, body)
-        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
-            return _again(seen)
-        shape, asked = await self._door.off_loop(len(body), lambda: self._read(request, kind, body))
-        if shape.dry_run:
-            return await self._planned(shape, asked, key, budget)
-        taken = await self._desk.take(
-            [replace(each, request_key=wanted) for each in asked],
-            key,
-            budget,
-            request=reserved,
-            one=shape.merge is None,
-            request_id=request_id(request),
-            weight=len(body),
-        )
-        if isinstance(taken, Repeated):
-            return _again(taken)
-        return await self._answer(request, taken, key, one=shape.merge is None)
+
+        async def serve() -> Response | Repeated:
+            shape, asked = await self._door.off_loop(len(body), lambda: self._read(request, kind, body))
+            if shape.dry_run:
+                return await self._planned(shape, asked, key, budget)
+            one = shape.merge is None
+            taken = await self._desk.take(
+                [replace(each, request_key=wanted) for each in asked],
+                key,
+                budget,
+                request=reserved,
+                one=one,
+                request_id=request_id(request),
+                weight=len(body),
+            )
+            if isinstance(taken, Repeated):
+                return taken
+            return await self._answer(request, taken, key, one=one)
+
+        return _again(await self._desk.once(key, reserved, budget, serve))
 
     async def batch(self, request: Request) -> Response:
         """Send up to 500 messages at once.
@@ -188,24 +191,26 @@ class _Sending:
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/messages/batch", wanted, request, "application/json", body)
-        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
-            return _again(seen)
-        asked, refused = await self._door.off_loop(len(body), lambda: self._items(body, strict=strict))
-        taken = await self._desk.take(
-            [replace(each, request_key=wanted) for each in asked],
-            key,
-            budget,
-            request=reserved,
-            strict=strict,
-            request_id=request_id(request),
-            weight=len(body),
-            refused=refused,
-        )
-        if isinstance(taken, Repeated):
-            return _again(taken)
-        if all(isinstance(each, Problem) for each in taken.results):
-            raise _none_good(taken)
-        return await self._answer(request, taken, key, one=False)
+
+        async def serve() -> Response | Repeated:
+            asked, refused = await self._door.off_loop(len(body), lambda: self._items(body, strict=strict))
+            taken = await self._desk.take(
+                [replace(each, request_key=wanted) for each in asked],
+                key,
+                budget,
+                request=reserved,
+                strict=strict,
+                request_id=request_id(request),
+                weight=len(body),
+                refused=refused,
+            )
+            if isinstance(taken, Repeated):
+                return taken
+            if all(isinstance(each, Problem) for each in taken.results):
+                raise _none_good(taken)
+            return await self._answer(request, taken, key, one=False)
+
+        return _again(await self._desk.once(key, reserved, budget, serve))
 
     async def plan(self, request: Request) -> Response:
         """Say which way a message would take and why not another one, and when it would go; nothing is sent."""
@@ -363,8 +368,10 @@ def _wait(request: Request) -> float | None:
     return None if found is None else min(float(found[1]), LONGEST_WAIT)
 
 
-def _again(seen: Repeated) -> Response:
-    """Give the first answer again."""
+def _again(seen: Response | Repeated) -> Response:
+    """Give an answer, or where the request was seen before the first one again."""
+    if isinstance(seen, Response):
+        return seen
     headers = {"Idempotent-Replayed": "true"}
     first = json.loads(seen.answer)
     if first["object"] == "message":

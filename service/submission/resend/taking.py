@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service.ledger.accepting import IdempotencyKey
 from service.submission.door import Door
-from service.submission.intake.desk import Desk, Repeated, answer
+from service.submission.intake.desk import Desk, Repeated, Taken, answer
 from service.submission.intake.messages import Asked, asked_of
 from service.submission.models import MessageIn
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
@@ -52,21 +52,23 @@ class Taking:
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/emails", wanted, body)
-        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
-            return _again(seen)
         now = self._door.clock()
-        asked = await self._door.off_loop(
-            len(body), lambda: _asked(parse_object(body, names=_NAMES), now=now)
-        )
-        taken = await self._desk.take(
-            [replace(asked, request_key=wanted)],
-            key,
-            budget,
-            request=reserved,
-            one=True,
-            request_id=request_id(request),
-            weight=len(body),
-        )
+
+        async def serve() -> Taken | Repeated:
+            asked = await self._door.off_loop(
+                len(body), lambda: _asked(parse_object(body, names=_NAMES), now=now)
+            )
+            return await self._desk.take(
+                [replace(asked, request_key=wanted)],
+                key,
+                budget,
+                request=reserved,
+                one=True,
+                request_id=request_id(request),
+                weight=len(body),
+            )
+
+        taken = await self._desk.once(key, reserved, budget, serve)
         if isinstance(taken, Repeated):
             return _again(taken)
         return JSONResponse(_ids(*taken.results), headers=taken.headers())
@@ -81,21 +83,23 @@ class Taking:
         body = await self._door.body(request)
         demand_json(request)
         reserved = _reserved("/emails/batch", wanted, body, strict=strict)
-        if reserved is not None and (seen := await self._desk.seen(key, reserved, budget)) is not None:
-            return _again(seen, strict=strict)
-        asked, refused = await self._door.off_loop(len(body), lambda: self._entries(body))
-        if refused and strict:
-            raise invalid([error for problem in refused.values() for error in problem.errors][:100])
-        taken = await self._desk.take(
-            [replace(each, request_key=wanted) for each in asked],
-            key,
-            budget,
-            request=reserved,
-            strict=strict,
-            request_id=request_id(request),
-            weight=len(body),
-            refused=refused,
-        )
+
+        async def serve() -> Taken | Repeated:
+            asked, refused = await self._door.off_loop(len(body), lambda: self._entries(body))
+            if refused and strict:
+                raise invalid([error for problem in refused.values() for error in problem.errors][:100])
+            return await self._desk.take(
+                [replace(each, request_key=wanted) for each in asked],
+                key,
+                budget,
+                request=reserved,
+                strict=strict,
+                request_id=request_id(request),
+                weight=len(body),
+                refused=refused,
+            )
+
+        taken = await self._desk.once(key, reserved, budget, serve)
         if isinstance(taken, Repeated):
             return _again(taken, strict=strict)
         results = answer(taken.results, request_id=request_id(request))["data"]

@@ -8,9 +8,9 @@ An application sees its own entries and those for every application ("*"), becau
 for every application are written and lifted by operators alone.
 """
 
-import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -30,12 +30,10 @@ from service.submission.problems import FieldError, Problem, not_found, unproces
 from service.submission.representation import moment
 from service.submission.request import query
 from service.submission.request.validation import read
+from service.submission.sharing import Readings
 from service.submission.who.callers import sees, sees_everything
 
 __all__ = ["SHAPES", "Suppressed", "endpoints", "error_of"]
-
-#: How long it is remembered that an application suppresses nobody, in seconds.
-_REMEMBERED = 1.0
 
 #: Applications that are remembered at the most.
 _MOST = 10_000
@@ -49,20 +47,17 @@ class Suppressed:
 
     def __init__(self, ledger: Ledger) -> None:
         self._suppressions = ledger.suppressions
-        self._none_until: dict[str, tuple[float, int]] = {}
+        self._any: Readings[bool] = Readings(most=_MOST)
 
     async def among(self, application: str, keys: Collection[str], budget: Budget) -> dict[str, Suppression]:
         """Find those of these addresses, in their comparison form, that get no mail of the application."""
-        changes = self._suppressions.changes
-        until, seen = self._none_until.get(application, (0.0, -1))
-        if seen == changes and time.monotonic() < until:
-            return {}
-        if not await budget.spend(self._suppressions.any_for(application)):
-            if len(self._none_until) >= _MOST:
-                self._none_until.clear()
-            self._none_until[application] = (time.monotonic() + _REMEMBERED, changes)
-            return {}
-        return await budget.spend(self._suppressions.among(application, keys))
+        # What was changed here counts at once.
+        name = (application, self._suppressions.changes)
+        ask = partial(self._suppressions.any_for, application)
+        there_are = self._any.now(name, ask)
+        if there_are is None:
+            there_are = await budget.spend(self._any.read(name, ask))
+        return await budget.spend(self._suppressions.among(application, keys)) if there_are else {}
 
 
 # -- shapes -----------------------------------------------------------------------------------

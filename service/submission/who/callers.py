@@ -97,6 +97,16 @@ class Callers:
             )
         return caller
 
+    def remembered(self, authorization: Sequence[str], address: Ip | None) -> Key | None:
+        """Return who calls where that is known without asking anybody; None says nothing at all."""
+        scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
+        if scheme.lower() != "bearer" or len(token) > LONGEST:
+            return None
+        until, key = self._known.get(hashlib.sha256(token.encode()).digest(), (0.0, None))
+        if key is None or until <= time.monotonic() or not key.usable(self._clock()):
+            return None
+        return key if key.networks is None or is_inside(address, key.networks) else None
+
     def forget(self, key_id: str) -> None:
         """Look this key up anew from now on: it was changed or revoked."""
         self._forgotten += 1
