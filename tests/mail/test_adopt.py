@@ -201,6 +201,12 @@ def test_a_sender_that_is_an_author_counts_once() -> None:
     assert [str(each) for each in authors(b"From: a@b\nSender: a@b\n\n")] == ["a@b"]
 
 
+@pytest.mark.parametrize("body", [b"", b"From: e@f\r\n", b"x" * 2000, b"one\ntwo\rthree"])
+def test_authors_stand_in_the_header_alone(body: bytes) -> None:
+    """The body is not looked at, whatever it is: it was checked when the message was adopted."""
+    assert [str(each) for each in authors(b"From: a@b\r\n\r\n" + body)] == ["a@b"]
+
+
 def test_authors_of_a_malformed_message_are_refused() -> None:
     """Nobody is checked in place of somebody else."""
     with pytest.raises(BadDraft):
