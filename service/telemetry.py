@@ -10,15 +10,11 @@ import logging
 import sys
 from typing import Literal
 
-# structlog takes rich where it is there, for tracebacks with the values of variables, which are never
-# printed here. Not found (None, docs.python.org/3/reference/import.html), it is 5 MB less in each process.
-_rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+from service.without import without
 
-import structlog  # noqa: E402
-from structlog.typing import Processor  # noqa: E402
-
-if _rich is None:
-    del sys.modules["rich"]
+with without("rich"):
+    import structlog
+    from structlog.typing import Processor
 
 _QUIET = (
     "arq",

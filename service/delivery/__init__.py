@@ -9,3 +9,8 @@ attempt   the story of one attempt
 verdict   what a reply or a fault means for us: the only place that says it
 schedule  when to try again
 """
+
+from service.without import without
+
+with without("jwt"):
+    import redis.asyncio  # noqa: F401

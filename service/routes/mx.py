@@ -36,14 +36,6 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal, TypeVar
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.nameserver
-import dns.rdtypes.ANY.MX
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
-import dns.resolver
 import structlog
 
 from service.routes.route import Route
@@ -56,7 +48,6 @@ LONGEST = 3600.0  # seconds; nothing is believed for longer
 STALE = 24 * 3600.0  # seconds for which an old answer stands in while the DNS is out of order
 REST = 5.0  # seconds between a question without an answer and the next
 
-_ONE_TRY = 2.0  # seconds for one question to one name server
 _MOST_HOSTS = 10
 _NAT64 = ip_network("64:ff9b::/96")
 # The last label begins with a letter: what ends in a number is an address in disguise.
@@ -219,7 +210,7 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Trouble:
+class Trouble:
     """No answer at all."""
 
     code: str
@@ -245,7 +236,7 @@ class _Question:
         self._resolver = resolver
         self._clock = clock
         self._held: _Found | None = None
-        self._trouble: _Trouble | None = None
+        self._trouble: Trouble | None = None
         self._rest_until = 0.0
         self._pending: asyncio.Task[None] | None = None
 
@@ -271,9 +262,12 @@ class _Question:
 
     async def _ask(self) -> None:
         """Ask once; what comes of it is kept, so that nobody has to be there for it."""
+        # dnspython is loaded with the first question: 2 MB that many a worker never needs.
+        from service.routes.records import asked
+
         asked_at = self._clock()
-        outcome = await _asked(self._name, self._rdtype, self._resolver)
-        if isinstance(outcome, _Trouble):
+        outcome = await asked(self._name, self._rdtype, self._resolver)
+        if isinstance(outcome, Trouble):
             self._trouble, self._rest_until = outcome, self._clock() + REST
             if self._held is not None:
                 _log.warning("dns.unanswered", name=self._name, type=self._rdtype, code=outcome.code)
@@ -287,63 +281,6 @@ class _Question:
             found_at=datetime.now(UTC),
             asked_at=asked_at,
         )
-
-
-async def _asked(
-    name: str, rdtype: Literal["MX", "A", "AAAA"], resolver: Resolver
-) -> tuple[tuple[str, ...], bool, float] | _Trouble:
-    """Put a question to the name servers: records, whether the name exists, and the TTL; or the trouble."""
-    what = f"The {'MX record' if rdtype == 'MX' else 'address'} of {name}"
-    try:
-        answer = await _stub(resolver).resolve(
-            dns.name.from_text(name), rdtype, raise_on_no_answer=False, search=False
-        )
-    except dns.resolver.NXDOMAIN:
-        return (), False, SHORTEST
-    except dns.exception.Timeout:
-        return _Trouble(code="resolve_timeout", detail=f"{what} was not told within {resolver.timeout:g} s.")
-    except dns.resolver.NoResolverConfiguration:
-        return _Trouble(
-            code="resolver_failed",
-            detail=f"{what} cannot be looked up: this machine names no name server. Set dns.nameservers.",
-        )
-    except (dns.exception.DNSException, OSError) as failed:
-        return _Trouble(
-            code="resolver_failed", detail=f"{what} could not be looked up for now ({_reason(failed)})."
-        )
-    if answer.rrset is None:
-        return (), True, SHORTEST
-    records = tuple(filter(None, map(_text, answer.rrset)))
-    return records, True, float(answer.chaining_result.minimum_ttl)
-
-
-def _stub(resolver: Resolver) -> dns.asyncresolver.Resolver:
-    """Make a resolver; a new one each time, because the machine's own name servers may change."""
-    stub = dns.asyncresolver.Resolver(configure=not resolver.nameservers)
-    if resolver.nameservers:
-        stub.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in resolver.nameservers]
-    stub.lifetime = resolver.timeout
-    stub.timeout = min(_ONE_TRY, resolver.timeout)
-    return stub
-
-
-def _text(record: object) -> str:
-    match record:
-        case dns.rdtypes.ANY.MX.MX():
-            return f"{record.preference} {record.exchange.to_text(omit_final_dot=True).lower()}"
-        case dns.rdtypes.IN.A.A() | dns.rdtypes.IN.AAAA.AAAA():
-            return str(record.address)
-        case _:
-            return ""
-
-
-def _reason(failed: Exception) -> str:
-    """Say in a few words why no name server gave an answer."""
-    if isinstance(failed, dns.resolver.NoNameservers):
-        errors = failed.kwargs.get("errors") or []
-        said = sorted({str(error[3]) for error in errors})
-        return ", ".join(said)[:200] or "no name server answered"
-    return type(failed).__name__
 
 
 def _hosts(domain: str, found: _Found) -> tuple[MxHost, ...]:

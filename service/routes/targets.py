@@ -21,14 +21,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Self, TypeAlias
-
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from service.routes.mx import Resolver
+
+if TYPE_CHECKING:
+    import dns.asyncresolver
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -187,6 +185,9 @@ class Targets:
 
     async def _ask(self, host: str, rdtype: str) -> list[Ip] | None:
         """Ask for one kind of address; None: there was no answer."""
+        import dns.exception
+        import dns.resolver
+
         try:
             resolver = self._asked()
             # With servers that the configuration names there is no search list: it was this machine's.
@@ -197,7 +198,10 @@ class Targets:
             return None
         return [ip_address(record.address) for record in answer]
 
-    def _asked(self) -> dns.asyncresolver.Resolver:
+    def _asked(self) -> "dns.asyncresolver.Resolver":
+        import dns.asyncresolver
+        import dns.nameserver
+
         resolver = dns.asyncresolver.Resolver(configure=not self._resolver.nameservers)
         if self._resolver.nameservers:
             resolver.nameservers = [

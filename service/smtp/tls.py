@@ -15,13 +15,15 @@ import hashlib
 import ssl
 from functools import lru_cache
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from service.smtp.faults import TlsRefused
 from service.smtp.peer import Peer, TlsMode
 from service.smtp.phase import Phase
 from service.smtp.reply import readable
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _NAMES_KEPT = 100
 _NAME_CHARACTERS = 1_024
@@ -91,6 +93,8 @@ def certificate_facts(der: bytes) -> dict[str, object]:
     Names are the DNS names and IP addresses it is valid for (RFC 6125 §6.4). What cannot be
     read is None; the digest is always there.
     """
+    from cryptography import x509
+
     facts: dict[str, object] = {"subject": None, "issuer": None, "names": [], "not_after": None}
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -105,6 +109,8 @@ def certificate_facts(der: bytes) -> dict[str, object]:
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -7,8 +7,7 @@ what was broken after the start is found before the next handshake.
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from service.routes.certificates import (
     BadCertificate,
@@ -19,6 +18,9 @@ from service.routes.certificates import (
 from service.routes.preflight.expiry import Ending
 from service.routes.preflight.steps import Step, fail, ok, warn
 from service.routes.route import BasicLogin, OAuthLogin, Route, RouteKind
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 #: So many days before its end a certificate or secret makes its step a warning.
 SOON = 14
@@ -125,7 +127,9 @@ def _broken(name: str, bad: BadCertificate, *, lane: str | None = None) -> Step:
     return fail(name, f"{detail or said}.", f"{remedy}.", lane=lane)
 
 
-def _in_date(name: str, leaf: x509.Certificate, *, now: datetime, what: str, lane: str | None = None) -> Step:
+def _in_date(
+    name: str, leaf: "x509.Certificate", *, now: datetime, what: str, lane: str | None = None
+) -> Step:
     ends_at = leaf.not_valid_after_utc
     days = (ends_at - now).days
     names = certificate_names(leaf)
@@ -136,8 +140,10 @@ def _in_date(name: str, leaf: x509.Certificate, *, now: datetime, what: str, lan
     return ok(name, detail, lane=lane, **facts)
 
 
-def certificate_names(certificate: x509.Certificate) -> list[str]:
+def certificate_names(certificate: "x509.Certificate") -> list[str]:
     """List the common name and the DNS names of a certificate, each once."""
+    from cryptography import x509
+
     subject = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     names = [str(attribute.value) for attribute in subject]
     try:
