@@ -155,8 +155,10 @@ class ScriptedPeer:
         certificate_untrusted: bool = False,
         maximum_tls: ssl.TLSVersion | None = None,
         ask_client_certificate: bool = False,
+        data_for_nobody: str = "503 5.5.2 Need rcpt command",  # to DATA without an accepted recipient
     ) -> None:
         self.logins = logins
+        self.data_for_nobody = data_for_nobody
         self.mechanisms = mechanisms
         self.extensions = tuple(extensions)
         self.login_without_tls = login_without_tls
@@ -476,7 +478,9 @@ class _Dialogue:
     async def _data(self) -> None:
         transaction = self._transaction
         if transaction is None or not transaction.accepted:
-            await self._send("503 5.5.2 Need rcpt command")
+            await self._send(self._peer.data_for_nobody)
+            if self._peer.data_for_nobody.startswith("354"):
+                await self._content_for_nobody(transaction)
             return
         recipients = " ".join(transaction.accepted)
 
@@ -489,6 +493,17 @@ class _Dialogue:
             transaction.octets = await self._content(transaction, recipients)
             transaction.dot = True
             await self._dot(transaction, recipients)
+
+    async def _content_for_nobody(self, transaction: Transaction | None) -> None:
+        if transaction is None:
+            transaction = Transaction(session=self._number, mail="", parameters="")
+            self._transaction = transaction
+            self._peer.transactions.append(transaction)
+        transaction.data_reply = self._peer.data_for_nobody
+        transaction.octets = await self._content(transaction, "")
+        transaction.dot = True
+        self._end("dot")
+        await self._send("250 2.0.0 Taken for nobody")
 
     async def _content(self, transaction: Transaction, recipients: str) -> bytes:
         rule = self._peer.rule_for("body", recipients)

@@ -37,7 +37,7 @@ from service.smtp.dsn import Dsn
 from service.smtp.faults import SmtpFault
 from service.smtp.peer import Peer
 from service.smtp.phase import Phase
-from service.smtp.session import Report, Session, SessionFacts, open_session
+from service.smtp.session import Parcel, Report, Session, SessionFacts, open_session
 from service.smtp.transcript import Entry
 
 log = structlog.get_logger()
@@ -168,14 +168,14 @@ class Attempt:
     async def _transmit(self, envelope: Envelope, octets: bytes) -> Report:
         session = await self._session()
         asked = self.claimed.dsn
-        return await session.transmit(
-            envelope,
-            octets,
+        parcel = Parcel(
+            envelope=envelope,
+            octets=octets,
             smtputf8=self.claimed.smtputf8,
             eightbit=self.claimed.eightbit,
-            before_dot=self._fence,
             dsn=None if asked is None else Dsn.of(asked),
         )
+        return await session.transmit(parcel, before_dot=self._fence)
 
     async def _session(self) -> Session:
         """Return the seat's session, or open one: with a fresh token where the login has one."""

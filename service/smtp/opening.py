@@ -135,7 +135,7 @@ class Opening:
         loop = asyncio.get_running_loop()
         try:
             _, self._wire = await loop.create_connection(
-                lambda: Wire(self._transcript, self._strikeout), sock=connection
+                lambda: Wire(self._transcript, self._strikeout, connection), sock=connection
             )
         except BaseException:
             connection.close()

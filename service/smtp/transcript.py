@@ -74,6 +74,11 @@ class Strikeout:
         self._secrets: list[bytes] = []
         self._pieces: set[bytes] = set()
 
+    @property
+    def secrets(self) -> int:
+        """How many forms of secrets are known; a change means that what was clean may not be any more."""
+        return len(self._forms)
+
     def add(self, secret: str) -> None:
         """Strike out this text from now on: in clear, in base64, and long pieces of either."""
         if len(secret) < _SHORTEST_SECRET:

@@ -1,19 +1,16 @@
 """The connection: commands out, replies in, every octet accounted for.
 
-`Wire` is aiosmtplib's protocol (connection, STARTTLS, pausing of writes, the guard against
-control characters in commands) with the framing of replies replaced. The library's own
-framing loses what the ledger needs: it drops octets that nobody asked for, returns a reply
-whose lines disagree as one of its lines, and reads `2_0 ok` as 20.
+`Wire` is aiosmtplib's protocol (connection, STARTTLS, pausing of writes) with commands and the framing of
+replies replaced. The library's own framing loses what the ledger needs: it drops octets that nobody asked for,
+returns a reply whose lines disagree as one of its lines, and reads `2_0 ok` as 20.
 
-The rule is a count. Each command, and the connection itself, makes the peer *owe* one reply.
-What arrives while something is owed is that reply; what arrives while nothing is owed is
-*unasked*: it is kept, written into the transcript, and looked at before the next octet of
-ours leaves. A reply with something unasked behind it is not trusted (`PeerGarbled`): nobody
-can know which of the two was meant. The exception is a 421, which RFC 5321 §3.8 lets a
-server say at any time: the reply in front of it counts, and the session ends.
-
-Because replies wait in a queue, several commands may be sent before the first reply is read
-(RFC 2920); the count needs no change for that.
+The rule is a queue. Each command, and the connection itself, makes the peer *owe* one reply, in this order
+(RFC 2920 §3.1), whether the commands leave one by one or in one write. The queue holds the phase of each command
+and the transcript of its transaction, so that at every octet it is known what it answers. What arrives while
+nothing is owed is *unasked*: it is kept, written into the transcript, and looked at before the next octet of
+ours leaves. A last reply with something unasked behind it is not trusted (`PeerGarbled`): nobody can know which
+of the two was meant. The exception is a 421, which RFC 5321 §3.8 lets a server say at any time: the reply in
+front of it counts, and the session ends.
 
 Once framing is broken or the connection is gone, that stays so: every later read raises.
 """
@@ -21,8 +18,11 @@ Once framing is broken or the connection is gone, that stays so: every later rea
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -30,47 +30,45 @@ from aiosmtplib import SMTPResponseException, SMTPServerDisconnected, SMTPTimeou
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
+from service.smtp.content import PIECE_OCTETS
 from service.smtp.faults import PeerGarbled, PeerLost, PeerRefused, PeerSilent, SmtpFault
+from service.smtp.framing import BadFraming, Framing
 from service.smtp.phase import Phase
-from service.smtp.reply import BadReply, Reply, ReplyLine
+from service.smtp.reply import Reply
 from service.smtp.transcript import Strikeout, Transcript
 
-# Microsoft sends replies of 2 kB on one line, RFC 5321 §4.5.3.1.5 expects 512 octets.
-LINE_OCTETS: Final = 8_192
-REPLY_OCTETS: Final = 32_768
 # A peer that talks without being asked is cut off after so many replies.
 UNASKED_REPLIES: Final = 8
 # Between the network's buffer and us lies TLS, which does not say when it is empty.
 _FLUSH_POLL: Final = 0.01
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
-
-class _BadFraming(Exception):
-    """The octets are no replies. The arguments are the fault's code and what was seen."""
+#: A command: its phase, and its text without the line end.
+Command = tuple[Phase, str]
 
 
 class Wire(SMTPProtocol):
     """One connection to one peer.
 
-    `phase` and `transcript` are set by whoever leads the dialogue: they say where we are when
-    octets arrive or something breaks.
+    `phase` and `transcript` are set by whoever leads the dialogue: `phase` is the one whose reply is awaited, and
+    says in a fault where we were; what nobody asked for is written into `transcript`.
     """
 
-    def __init__(self, transcript: Transcript, strikeout: Strikeout) -> None:
+    def __init__(self, transcript: Transcript, strikeout: Strikeout, connection: socket.socket) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.phase = Phase.CONNECT
         self.transcript = transcript
-        self.arrived_at = datetime.now(UTC)  # when the last octets came
-        self._strikeout = strikeout
+        self.arrived_at = datetime.now(UTC)  # when the reply came that was read last
+        self._framing = Framing(strikeout)
+        self._connection = connection  # only to look at
         self._network: asyncio.Transport | None = None  # below TLS
-        self._octets = bytearray()  # received, not yet a whole line
-        self._lines: list[str] = []  # of the reply that is being received
-        self._lines_octets = 0
-        self._owed = 1  # the greeting
-        self._replies: deque[Reply] = deque()  # owed ones, not yet read
+        self._owed: deque[tuple[Phase, Transcript]] = deque([(Phase.GREETING, transcript)])
+        self._answered = self._owed[0]  # what the last reply was for
+        self._replies: deque[tuple[Reply, datetime]] = deque()  # owed ones, not yet read
         self._unasked: list[Reply] = []
-        self._broken: _BadFraming | None = None
+        self._broken: BadFraming | None = None
         self._loss: str | None = None  # how the connection ended
-        self._moved = asyncio.Event()  # octets came, there is room to write, or it is over
+        self._waiter: asyncio.Future[bool] | None = None  # of whoever waits for something to move
         self._gone = asyncio.Event()  # the transport is closed
         self._last: Reply | None = None
 
@@ -88,21 +86,20 @@ class Wire(SMTPProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take octets apart into lines and replies, in the order in which they came."""
-        self.arrived_at = datetime.now(UTC)
-        self._moved.set()
-        if self._broken:
-            return
-        self._octets += data
-        try:
-            while (end := self._octets.find(b"\n")) >= 0:
-                line = bytes(self._octets[: end + 1])
-                del self._octets[: end + 1]
-                self._line_received(line)
-            self._check_length(self._octets)
-        except _BadFraming as broken:
-            self._broken = broken
-            self._octets.clear()
-            self.transcript.note(self.phase, f"not a reply: {broken.args[1]}")
+        if self._broken is None:
+            now = datetime.now(UTC)
+            try:
+                for line, reply in self._framing.take(data):
+                    phase, transcript = self._place()
+                    transcript.peer_said(phase, line)
+                    if reply is not None:
+                        self._reply_received(reply, now)
+            except BadFraming as broken:
+                self._broken = broken
+                self._framing.clear()
+                phase, transcript = self._place()
+                transcript.note(phase, f"not a reply: {broken.seen}")
+        self._move()
 
     def eof_received(self) -> bool:
         """Note that the peer has said its last word; the transport closes."""
@@ -118,47 +115,34 @@ class Wire(SMTPProtocol):
     def resume_writing(self) -> None:
         """Note that the network takes octets again."""
         super().resume_writing()
-        self._moved.set()
+        self._move()
 
-    def _line_received(self, line: bytes) -> None:
-        self._check_length(line)
-        text = line.rstrip(b"\r\n").decode("utf-8", "replace")
-        text = text[:4] + self._strikeout(text[4:])
-        self.transcript.peer_said(self.phase, text)
-        try:
-            last = ReplyLine.parse(text).last
-        except BadReply as bad:
-            raise _BadFraming("bad_digits", bad.reason) from bad
-        self._lines.append(text)
-        self._lines_octets += len(line)
-        if self._lines_octets > REPLY_OCTETS:
-            raise _BadFraming("reply_too_long", f"a reply of more than {REPLY_OCTETS:,} octets")
-        if last:
-            self._reply_received()
-
-    def _check_length(self, line: bytes | bytearray) -> None:
-        if len(line) > LINE_OCTETS:
-            raise _BadFraming("line_too_long", f"a line of more than {LINE_OCTETS:,} octets")
-
-    def _reply_received(self) -> None:
-        try:
-            reply = Reply.of_lines(self._lines)
-        except BadReply as bad:
-            raise _BadFraming("mixed_codes", bad.reason) from bad
-        self._lines, self._lines_octets = [], 0
+    def _place(self) -> tuple[Phase, Transcript]:
+        """Say what the octets belong to that come now."""
         if self._owed:
-            self._owed -= 1
-            self._replies.append(reply)
+            return self._owed[0]
+        # Whoever leads the dialogue has not come to the last reply yet.
+        return self._answered if self._replies else (self.phase, self.transcript)
+
+    def _reply_received(self, reply: Reply, at: datetime) -> None:
+        if self._owed:
+            self._answered = self._owed.popleft()
+            self._replies.append((reply, at))
         elif len(self._unasked) < UNASKED_REPLIES:
             self._unasked.append(reply)
         else:
-            raise _BadFraming("unexpected_octets", "replies that nobody asked for, without an end")
+            raise BadFraming("unexpected_octets", "replies that nobody asked for, without an end")
 
     def _lose(self, how: str) -> None:
         if self._loss is None:
             self._loss = how
-            self.transcript.note(self.phase, how)
-        self._moved.set()
+            phase, transcript = self._place()
+            transcript.note(phase, how)
+        self._move()
+
+    def _move(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
 
     # What the dialogue asks for.
 
@@ -170,17 +154,19 @@ class Wire(SMTPProtocol):
     async def ask(self, command: str, *, within: float) -> Reply:
         """Send one command and wait at most `within` seconds for its reply.
 
-        Raises a fault when something unasked lies in front of the command, or none or no
-        usable reply comes. A command with a control character is a ValueError of the library.
+        Raises what `say` and `read_reply` raise.
+        """
+        self.say([(self.phase, command)], self.transcript)
+        return await self.read_reply(within=within)
+
+    def say(self, commands: Sequence[Command], transcript: Transcript) -> None:
+        """Send commands in one write; a reply is owed for each of them.
+
+        Raises a fault when something unasked lies in front of them, and ValueError for a command with a control
+        character: then none of them was sent.
         """
         self.raise_unasked()
-        self.transcript.we_said(self.phase, command)
-        self._owed += 1
-        try:
-            await self.execute_command(command.encode(), timeout=within)
-        except SMTPServerDisconnected:
-            raise self._lost() from None
-        return self._reply_just_read()
+        self._send_lines(_as_octets(commands), commands, transcript)
 
     async def upgrade(self, context: ssl.SSLContext, *, name: str, within: float) -> Reply:
         """Ask for STARTTLS and shake hands; a reply other than 220 is given back as it is.
@@ -189,8 +175,7 @@ class Wire(SMTPProtocol):
         they are a fault. Raises `ssl.SSLError` when the handshake fails.
         """
         self.raise_unasked()
-        self.transcript.we_said(self.phase, "STARTTLS")
-        self._owed += 1
+        self._now_owed([(self.phase, "STARTTLS")], self.transcript)
         try:
             await self.start_tls(context, name, within)
         except SMTPResponseException:
@@ -221,19 +206,18 @@ class Wire(SMTPProtocol):
         """Wait at most `within` seconds for the next reply that is owed.
 
         Raises `PeerSilent`, `PeerLost` or `PeerGarbled`; the last one also when something
-        unasked stands behind the reply, which is then in the fault.
+        unasked stands behind the last reply, which is then in the fault.
         """
-        try:
-            async with asyncio.timeout(within):
-                while not (self._replies or self._broken or self._loss):
-                    await self._movement()
-        except TimeoutError:
-            raise self._silent(within) from None
         if not self._replies:
-            raise self._garbled_by_framing() if self._broken else self._lost()
-        reply = self._replies.popleft()
+            deadline = self._loop.time() + within
+            while not (self._replies or self._broken or self._loss):
+                if not await self._movement(until=deadline):
+                    raise self._silent(within)
+            if not self._replies:
+                raise self._garbled_by_framing() if self._broken else self._lost()
+        reply, self.arrived_at = self._replies.popleft()
         # A 3yz is not an end: something of ours follows, and what is unasked is looked at before it.
-        if reply.intermediate() or self._owed or self._farewell():
+        if self._replies or self._owed or reply.intermediate() or self._farewell():
             return reply
         if self._anything_unasked():
             raise self._garbled(
@@ -251,13 +235,11 @@ class Wire(SMTPProtocol):
         except SMTPServerDisconnected:
             self.raise_unasked()
             raise self._lost() from None
-        await asyncio.sleep(0)  # writing is no reason not to read what the peer says meanwhile
+        # Writing is no reason not to read what the peer says meanwhile, nor to keep others waiting.
+        await (self.listen() if len(piece) < PIECE_OCTETS else asyncio.sleep(0))
         while self._paused and not self._interrupted():
-            try:
-                async with asyncio.timeout(stall):
-                    await self._movement()
-            except TimeoutError:
-                raise self._silent(stall, did="take content") from None
+            if not await self._movement(until=self._loop.time() + stall):
+                raise self._silent(stall, did="take content")
 
     async def flush(self, *, stall: float) -> None:
         """Wait until the kernel has all that was sent; returns early when something unasked came."""
@@ -272,19 +254,26 @@ class Wire(SMTPProtocol):
         except TimeoutError:
             raise self._silent(stall, did="take content") from None
 
-    def send_dot(self) -> None:
-        """End the content. When this raises, no octet of the dot was sent."""
+    def send_dot(self, behind: Sequence[Command] = (), transcript: Transcript | None = None) -> None:
+        """End the content, with the commands of another transaction behind the dot.
+
+        When this raises, no octet of the dot was sent.
+        """
         self.raise_unasked()
-        try:
-            self.write(b".\r\n")
-        except SMTPServerDisconnected:
-            raise self._lost() from None
-        self._owed += 1
+        octets = b".\r\n" + _as_octets(behind)
+        self._send_lines(octets, [(Phase.DOT, ".")], self.transcript)
         self.phase = Phase.DOT
-        self.transcript.we_said(self.phase, ".")
+        if transcript is not None:
+            self._now_owed(behind, transcript)
 
     async def listen(self) -> None:
-        """Let the loop hand over what has arrived already."""
+        """Let the loop hand over what has arrived already.
+
+        The loop hands over all that it reads at once, so what nobody has seen is in the kernel: where that has
+        nothing, there is nothing to wait for.
+        """
+        if not self._readable():
+            return
         # The first turn may have polled the sockets before we came; the second has not.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -295,6 +284,8 @@ class Wire(SMTPProtocol):
         A refusal in the middle of the content is the peer's answer to the message, said early
         (552 too large, 451 …), and is kept as such. A 421 is the peer's farewell.
         """
+        if not self._interrupted():
+            return
         first = self._unasked[0] if self._unasked else None
         if first is not None and first.code == 421:
             raise PeerRefused("closing", phase=self.phase, detail="The peer ends the session.", reply=first)
@@ -307,8 +298,7 @@ class Wire(SMTPProtocol):
             raise self._garbled_by_framing()
         if self._anything_unasked():
             raise self._garbled("unexpected_octets", "The peer sent octets before it was asked.")
-        if self._loss:
-            raise self._lost()
+        raise self._lost()
 
     @property
     def quiet(self) -> bool:
@@ -332,9 +322,40 @@ class Wire(SMTPProtocol):
         if self.transport is not None:
             _as_transport(self.transport).abort()
 
-    async def _movement(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
+    def _readable(self) -> bool:
+        """Whether the kernel has octets for us, or the end of the connection."""
+        if self.transport is None or self.transport.is_closing():
+            return True  # the socket's number may be another's by now
+        try:
+            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # it broke; the loop will say how
+            return True
+        return True
+
+    def _send_lines(self, octets: bytes, commands: Sequence[Command], transcript: Transcript) -> None:
+        try:
+            self.write(octets)
+        except SMTPServerDisconnected:
+            raise self._lost() from None
+        self._now_owed(commands, transcript)
+
+    def _now_owed(self, commands: Sequence[Command], transcript: Transcript) -> None:
+        for phase, text in commands:
+            transcript.we_said(phase, text)
+            self._owed.append((phase, transcript))
+
+    async def _movement(self, *, until: float) -> bool:
+        """Wait until something moves; False when the time has come first."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
+        alarm = self._loop.call_at(until, _ring, waiter)
+        try:
+            return await waiter
+        finally:
+            alarm.cancel()
+            self._waiter = None
 
     def _reply_just_read(self) -> Reply:
         assert self._last is not None
@@ -344,11 +365,11 @@ class Wire(SMTPProtocol):
         return self._loss is not None or self._anything_unasked()
 
     def _anything_unasked(self) -> bool:
-        return bool(self._unasked or self._broken or (not self._owed and (self._octets or self._lines)))
+        return bool(self._unasked or self._broken or (not self._owed and self._framing.pending))
 
     def _farewell(self) -> bool:
         """Whether all that came unasked is one whole 421."""
-        whole = not (self._octets or self._lines or self._broken)
+        whole = not (self._framing.pending or self._broken)
         return whole and len(self._unasked) == 1 and self._unasked[0].code == 421
 
     def _lost(self) -> SmtpFault:
@@ -365,8 +386,20 @@ class Wire(SMTPProtocol):
 
     def _garbled_by_framing(self) -> SmtpFault:
         assert self._broken is not None
-        code, seen = self._broken.args
-        return self._garbled(code, f"The peer sent what is not a reply: {seen}.")
+        return self._garbled(self._broken.code, f"The peer sent what is not a reply: {self._broken.seen}.")
+
+
+def _as_octets(commands: Sequence[Command]) -> bytes:
+    """Write commands as they travel. Raises ValueError for one with a control character."""
+    for _, text in commands:
+        if not text.isprintable() and _CONTROLS.search(text):
+            raise ValueError("a command has a control character")
+    return "".join([f"{text}\r\n" for _, text in commands]).encode()
+
+
+def _ring(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
 
 
 def _as_transport(transport: asyncio.BaseTransport | None) -> asyncio.Transport:

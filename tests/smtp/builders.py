@@ -9,8 +9,8 @@ from typing import Any
 from service.mail.address import Address
 from service.mail.envelope import Envelope
 from service.smtp.dsn import Dsn
-from service.smtp.session import Login, Report, Session, open_session
-from tests.peer import ScriptedPeer, patient_timeouts
+from service.smtp.session import Login, Parcel, Report, Session, open_session
+from tests.peer import MICROSOFT_EXTENSIONS, ScriptedPeer, patient_timeouts
 
 ANA = Address.parse("ana@example.com")
 BEN = Address.parse("ben@example.com")
@@ -23,6 +23,9 @@ TOKEN = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9." + "c2VjcmV0LXRva2VuLW9mLWNvbnRvc
 PASSWORD = "correct horse battery staple"
 XOAUTH2 = Login(method="xoauth2", username="noreply@contoso.com", secret=TOKEN)
 LOGIN = Login(method="login", username="noreply@contoso.com", secret=PASSWORD)
+
+# A peer that takes one command at a time.
+ONE_BY_ONE = [line for line in MICROSOFT_EXTENSIONS if line != "PIPELINING"]
 
 # For waits that must end in a time-out: long enough for a busy machine to get there first.
 SHORT = 0.3
@@ -52,13 +55,20 @@ async def send(
     before_dot: Callable[[], Awaitable[bool]] = yes,
     dsn: Dsn | None = None,
 ) -> Report:
-    return await session.transmit(
-        envelope or an_envelope(),
-        octets,
-        smtputf8=smtputf8,
-        eightbit=eightbit,
-        before_dot=before_dot,
-        dsn=dsn,
+    parcel = a_parcel(envelope, octets, smtputf8=smtputf8, eightbit=eightbit, dsn=dsn)
+    return await session.transmit(parcel, before_dot=before_dot)
+
+
+def a_parcel(
+    envelope: Envelope | None = None,
+    octets: bytes = CONTENT,
+    *,
+    smtputf8: bool = False,
+    eightbit: bool = False,
+    dsn: Dsn | None = None,
+) -> Parcel:
+    return Parcel(
+        envelope=envelope or an_envelope(), octets=octets, smtputf8=smtputf8, eightbit=eightbit, dsn=dsn
     )
 
 

@@ -22,6 +22,7 @@ from tests.smtp.builders import (
     BEN,
     CONTENT,
     EVE,
+    ONE_BY_ONE,
     SHORT,
     a_session,
     an_envelope,
@@ -61,7 +62,7 @@ async def test_a_message_arrives_as_it_is() -> None:
 
 async def test_the_transcript_is_the_dialogue() -> None:
     """Command by command, with the content as one note with its size."""
-    async with ScriptedPeer() as peer, a_session(peer) as session:
+    async with ScriptedPeer(extensions=ONE_BY_ONE) as peer, a_session(peer) as session:
         report = await send(session)
 
     assert lines(report.transcript) == [
@@ -229,7 +230,7 @@ async def test_any_2yz_accepts_a_recipient(code: int) -> None:
 
 async def test_without_a_recipient_there_is_no_data() -> None:
     """All refused: RSET, no fault, no DATA, and the session goes on."""
-    async with ScriptedPeer() as peer, a_session(peer) as session:
+    async with ScriptedPeer(extensions=ONE_BY_ONE) as peer, a_session(peer) as session:
         peer.on("rcpt", reply="550 5.1.1 No such user", times=2)
         report = await send(session, an_envelope(ANA, BEN))
         assert (report.fault, report.data, report.final, report.phase) == (None, None, None, Phase.RCPT)

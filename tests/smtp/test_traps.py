@@ -20,6 +20,7 @@ from tests.smtp.builders import (
     BEN,
     CONTENT,
     LOGIN,
+    ONE_BY_ONE,
     PASSWORD,
     SHORT,
     a_session,
@@ -319,12 +320,23 @@ async def test_a_session_is_not_used_after_an_error(phase: str) -> None:
 
 
 async def test_no_data_when_every_recipient_was_refused() -> None:
-    """A peer that would say 354 though it refused every recipient is never asked (RFC 2920 §3.1)."""
-    async with ScriptedPeer() as peer, a_session(peer) as session:
+    """One command at a time: a peer that would say 354 though it refused every recipient is never asked."""
+    async with ScriptedPeer(extensions=ONE_BY_ONE) as peer, a_session(peer) as session:
         peer.on("rcpt", reply="550 5.1.1 no")
         await send(session, an_envelope(ANA, BEN))
 
     assert "DATA" not in peer.commands
+
+
+async def test_no_dot_when_every_recipient_was_refused_and_data_was_not() -> None:
+    """Commands together: a 354 though every recipient was refused is met without a dot (RFC 2920 §3.1)."""
+    async with ScriptedPeer(data_for_nobody="354 go on") as peer, a_session(peer) as session:
+        peer.on("rcpt", reply="550 5.1.1 no")
+        await send(session, an_envelope(ANA, BEN))
+
+    (transaction,) = peer.transactions
+    assert (transaction.data_reply, transaction.dot, transaction.content_octets) == ("354 go on", False, 0)
+    assert not session.usable
 
 
 # 8. Byte-identical retries.
