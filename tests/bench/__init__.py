@@ -11,6 +11,14 @@
 | `end_to_end and batches` | the same with batches of 100 |
 | `acceptance` | the 202 alone, with a bare FastAPI POST in turns; batches of 100 |
 | `drain` | a backlog of 100,000, with a bare aiosmtplib loop in turns; the claim in each tenth; memory |
+| `distance` | a peer 30 ms away, three connections, with a bare aiosmtplib loop in turns |
+| `idle` | one message at a time from the POST to the 250, with Postfix in turns; what an idle worker uses |
+| `compose` | composing alone, and with an attachment of 1 MB |
+| `ledger` | 1,000,000 messages against 1,000: status, pages, lane use, sweep, claim, accept |
+| `memory` | at idle, and with messages of 25 MB on every connection |
+| `limits` | a lane at 30 messages a minute |
+| `lanes and workers`, `lanes and trickle` | two workers, eight lanes; 300 lanes and a stuck one |
+| `login` | TLS and XOAUTH2 against plain SMTP |
 
 Nothing here is part of the tests: the files are called `bench_*.py`, and only `make bench` looks for them
 (`test_parts.py`, a test, sees that the parts work). What they are made of:

@@ -11,11 +11,11 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -40,20 +40,28 @@ CONNECTIONS = 10  # of a lane without limits, and of the bare loop
 _TENTHS = 10
 
 
-async def backlog(stack: Stack, count: int, *, run: str = "backlog", **changes: Any) -> None:
-    """Let `count` messages wait, all of them due: copies of one that the API took."""
-    async with program("loader") as loader:
-        token = await stack.key(f"app-{run}")
-        await loader.ask(op="prepare", token=token, run=run, count=1, **changes)
-        load = await loader.ask(op="load", port=stack.port, clients=1)
-        assert load["by_status"] == {"202": 1}, load["by_status"]
+async def backlog(
+    stack: Stack, count: int, *, run: str = "backlog", routes: Sequence[str] = (LANE,), token: str = ""
+) -> None:
+    """Let `count` messages wait on each of the routes, all of them due: copies of one that the API took."""
+    token = token or await stack.key(f"app-{run}")
     async with stack.database() as db:
-        # The API wrote it a moment ago, and nobody has sent it.
-        message_id = await db.fetchval("SELECT id FROM messages ORDER BY id DESC LIMIT 1")
+        before = await db.fetchval("SELECT coalesce(max(id), '') FROM messages")
+        async with program("loader") as loader:
+            await loader.ask(op="prepare", token=token, run=run, count=len(routes), routes=list(routes))
+            load = await loader.ask(op="load", port=stack.port, clients=1)
+            assert load["by_status"] == {"202": len(routes)}, load["by_status"]
         now = await db.fetchval("SELECT clock_timestamp()")
-        await filler.copies(
-            db, message_id, count - 1, oldest=now - timedelta(seconds=30), newest=now, run=run
-        )
+        originals = await db.fetch("SELECT id FROM messages WHERE id > $1 ORDER BY id", before)
+        for number, original in enumerate(originals):
+            await filler.copies(
+                db,
+                original["id"],
+                count - 1,
+                oldest=now - timedelta(seconds=30),
+                newest=now,
+                run=f"{run}.{number}",
+            )
         await filler.settle(db)
 
 

@@ -16,11 +16,11 @@ _TEXT = "\n".join([_LINE] * 6)
 _HTML = "<!doctype html><html><body>" + "".join(f"<p>{_LINE}</p>" for _ in range(9)) + "</body></html>"
 
 
-def letter(number: int, *, run: str, **changes: Any) -> dict[str, Any]:
+def letter(number: int, *, run: str, domain: str = "example.com", **changes: Any) -> dict[str, Any]:
     """Return the JSON of one message; `run` and `number` make its recipient unique."""
     return {
         "from": "Contoso <noreply@contoso.com>",
-        "to": [f"{run}.{number}@example.com"],
+        "to": [f"{run}.{number}@{domain}"],
         "subject": f"O seu recibo n.º {number:06d}",
         "text": _TEXT,
         "html": _HTML,
@@ -51,6 +51,11 @@ def request(
         *([f"Idempotency-Key: {run}-{number}"] if key else []),
     ]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + content
+
+
+def read(path: str, token: str) -> bytes:
+    """Return a whole GET."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
 
 def octets() -> bytes:

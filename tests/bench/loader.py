@@ -9,7 +9,8 @@ about 25 µs. Its answers:
     paced   → for each recipient the moments at which the request left and the answer was there
     postfix → the same through a kept SMTP session, for the comparison at idle
 
-`prepare` renders the requests of the next `load` or `paced`, so that this is in nobody's figures.
+`prepare` (POSTs) and `prepare_reads` (GETs) render the requests of the next `load` or `paced`, so that this is in
+nobody's figures.
 """
 
 import asyncio
@@ -102,6 +103,8 @@ class Loader:
         match question.pop("op"):
             case "prepare":
                 return self._prepare(**question)
+            case "prepare_reads":
+                self._requests = [letters.read(path, question["token"]) for path in question["paths"]]
             case "load":
                 return await self._load(**question)
             case "paced":
@@ -119,11 +122,12 @@ class Loader:
         path: str = "/messages",
         batch: int = 1,
         key: bool = True,
+        repeat: int = 1,
         routes: list[str] | None = None,
         **changes: Any,
     ) -> int:
-        """Render `count` requests; with `routes` these take turns."""
-        self._requests = [
+        """Render `count` requests, each to be sent `repeat` times; with `routes` these take turns."""
+        self._requests = repeat * [
             letters.request(
                 path,
                 token,

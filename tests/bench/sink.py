@@ -2,7 +2,7 @@
 
 Announces what Microsoft 365 does as far as it matters for speed. It counts messages, and where it is
 asked to it keeps the moment of each recipient's 250 by the clock that all processes share
-(CLOCK_MONOTONIC). With `--delay MS` each piece of answers leaves so much later, as if the peer were
+(CLOCK_MONOTONIC). It refuses recipients whose address begins with `refused`. With `--delay MS` each piece of answers leaves so much later, as if the peer were
 that far away: commands that were sent together are answered together after one delay.
 
 With `--certificate FILE` (key and chain in one file) it offers STARTTLS and then AUTH XOAUTH2, and takes any
@@ -106,9 +106,11 @@ class Connection(asyncio.Protocol):
                 self._recipients = []
                 self._out.append(b"250 2.1.0 Ok\r\n")
             case b"RCPT":
-                self._recipients.append(line[line.find(b"<") + 1 : line.find(b">")])
-                self._out.append(b"250 2.1.5 Ok\r\n")
+                self._take_recipient(line[line.find(b"<") + 1 : line.find(b">")])
             case b"DATA":
+                if not self._recipients:
+                    self._out.append(b"554 5.5.1 No valid recipients\r\n")
+                    return True
                 self._in_body = self._at_start = True
                 self._out.append(b"354 End data with <CR><LF>.<CR><LF>\r\n")
             case b"EHLO" | b"HELO":
@@ -125,6 +127,13 @@ class Connection(asyncio.Protocol):
             case _:
                 self._out.append(b"250 2.0.0 Ok\r\n")
         return True
+
+    def _take_recipient(self, path: bytes) -> None:
+        if path.startswith(b"refused"):
+            self._out.append(b"550 5.1.1 User unknown\r\n")
+            return
+        self._recipients.append(path)
+        self._out.append(b"250 2.1.5 Ok\r\n")
 
     def _greeting(self) -> bytes:
         words = ["sink.contoso.com", *_EXTENSIONS]

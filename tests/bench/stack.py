@@ -18,13 +18,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import yaml
 
 from service.ledger.migrate import upgrade
 from service.local.servers import LocalPostgres, LocalRedis
@@ -91,11 +92,32 @@ class Stack:
         await asyncio.to_thread(child.wait, 60)
         if child in self.workers:
             self.workers.remove(child)
+        if child is self.api:
+            self.api = None
 
     async def key(self, application: str = "bench") -> str:
         """Make an API key that may send and read."""
         made = await self.processes.run("keys", "create", application, "--json")
         return str(json.loads(made)["key"])
+
+    @contextlib.contextmanager
+    def twin(self, database: str) -> Iterator["Stack"]:
+        """Copy the database, to which nobody may be connected, and give a stack on the copy and the same servers."""
+        folder = self.folder / database
+        folder.mkdir()
+        url = self.postgres.create_database(database, template="postroom")
+        given = yaml.safe_load(self.processes.config.read_text())
+        processes = Processes(folder, given | {"database_url": url})
+        try:
+            yield Stack(
+                folder=folder,
+                postgres=self.postgres,
+                redis=self.redis,
+                processes=processes,
+                database_url=url,
+            )
+        finally:
+            processes.end()
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds of each group of processes so far."""
