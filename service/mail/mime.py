@@ -1,6 +1,6 @@
 """The tree of MIME parts and how it is written (RFC 2045, RFC 2046).
 
-A `Leaf` has fields and an encoded body, a `Branch` has parts. Neither ends its body with a line
+A `Leaf` has fields and a body, a `Branch` has parts. Neither ends its body with a line
 end: the CRLF before a boundary belongs to the boundary (RFC 2046 §5.1.1), and the writer adds it.
 
 Boundaries begin with "=_", which can occur neither in base64 nor in quoted-printable (the hint of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PLAIN = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 _SHORT_LINE = 78  # RFC 5322 §2.1.1, what a line should have at most
 _BASE64_LINE = 76  # RFC 2045 §6.8: the encoding of 57 octets
-# Lines of base64 are cut by the block and in C, at a tenth of what a slice for each would cost. A
+# Lines of base64 are cut by the block and in C, at a quarter of what a slice for each line costs. A
 # block is small enough for the processor's cache, and for the memory of the last one to be used anew.
 _BLOCK_LINES = 1024
 _BLOCK_OCTETS = _BLOCK_LINES * 57

@@ -239,7 +239,9 @@ def test_every_address_survives_printing(local: str, domain: str) -> None:
 
     assert address == Address.parse(str(address))
     if local.isascii():
-        assert str(StdlibAddress(addr_spec=str(address)).addr_spec) == str(address)
+        # Its own printing leaves out the quotes that a dot at an end needs, so what it read is compared.
+        theirs = StdlibAddress(addr_spec=str(address))
+        assert (theirs.username, theirs.domain) == (local, domain)
 
 
 @examples
