@@ -138,6 +138,7 @@ class Session:
 
     async def probe(self) -> Reply:
         """Ask NOOP, to see whether the peer is still there. Raises an `SmtpFault`."""
+        self._refuse_to_interrupt()
         self._wire.phase = Phase.CONNECT
         try:
             reply = await self._wire.ask("NOOP", within=self._limits.rset)
@@ -171,12 +172,16 @@ class Session:
     def _taken_up(self, parcel: Parcel) -> Transaction:
         """Take up the parcel that is begun, or start with a new one."""
         begun = self._begun
-        if self._conversing or (begun is not None and begun.parcel is not parcel):
-            raise RuntimeError("another message is under way on this session")
+        if begun is None or begun.parcel is not parcel or self._conversing:
+            self._refuse_to_interrupt()
         if begun is None:
             return Transaction(parcel, wire=self._wire, limits=self._limits, transcript=self._wire.transcript)
         self._begun = None
         return begun
+
+    def _refuse_to_interrupt(self) -> None:
+        if self._conversing or self._begun is not None:
+            raise RuntimeError("another message is under way on this session")
 
     async def _reported(self, transaction: Transaction, dialogue: Coroutine[None, None, None]) -> Report:
         """Lead a dialogue to its end, and report how it went."""
