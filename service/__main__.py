@@ -58,6 +58,9 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run the work on uvloop, which is asyncio's loop in C."""
     import uvloop
 
+    from service.memory import give_back_large_buffers
+
+    give_back_large_buffers()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 

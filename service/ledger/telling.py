@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.ledger import feed
-from service.ledger.engine import transaction
+from service.ledger.engine import statement, transaction
 from service.ledger.webhook_deliveries import Show, add
 from service.ledger.webhooks import FOLLOWER, Secret, secrets_of
 
@@ -80,21 +80,14 @@ class Told:
     seconds: float
 
 
-_LOOK = text("""
+_LOOK = """
     SELECT EXISTS (SELECT FROM webhooks WHERE enabled) AS webhooks,
            (SELECT CAST(extract(epoch FROM min(next.due_at) - clock_timestamp()) AS float8)
               FROM webhooks w CROSS JOIN LATERAL (
                    SELECT due_at FROM webhook_deliveries d
                     WHERE d.webhook_id = w.id AND d.due_at IS NOT NULL ORDER BY d.due_at LIMIT 1) AS next
              WHERE w.enabled) AS due_in
-""")
-
-
-async def look(db: AsyncConnection, *, most: int) -> Look:
-    """Say what there is to do; `most` applications that are behind are named at once."""
-    row = (await db.execute(_LOOK)).one()
-    behind = await feed.behind(db, FOLLOWER, limit=most) if row.webhooks else []
-    return Look(webhooks=row.webhooks, due_in=row.due_in, behind=behind)
+"""
 
 
 _WISHES = text("SELECT id, events FROM webhooks WHERE application = :application AND enabled")
@@ -272,9 +265,16 @@ class Telling:
         self._engine = engine
 
     async def look(self, *, most: int) -> Look:
-        """Say what there is to do."""
-        async with transaction(self._engine) as db:
-            return await look(db, most=most)
+        """Say what there is to do; `most` applications that are behind are named at once.
+
+        Every worker asks once a second, whatever happens: where there is no webhook it is one round trip.
+        """
+        [row] = await statement(self._engine, _LOOK)
+        behind: Sequence[str] = ()
+        if row["webhooks"]:
+            async with transaction(self._engine) as db:
+                behind = await feed.behind(db, FOLLOWER, limit=most)
+        return Look(webhooks=row["webhooks"], due_in=row["due_in"], behind=behind)
 
     async def fan_out(self, application: str, *, limit: int, show: Show) -> int:
         """Make deliveries of an application's new events; return how many events were seen."""
