@@ -37,8 +37,9 @@ class Framing:
 
     def __init__(self, strikeout: Strikeout) -> None:
         self._strikeout = strikeout
-        self._octets = bytearray()  # not yet a whole line
+        self._octets = b""  # not yet a whole line
         self._lines: list[str] = []  # not yet a whole reply
+        self._parts: list[ReplyLine] = []  # the same, taken apart
         self._lines_octets = 0
         self._known: dict[bytes, Reply] = {}  # whole replies of one line
         self._known_beside = 0  # so many secrets
@@ -53,19 +54,17 @@ class Framing:
 
         Raises `BadFraming`; the line that is the reason, where there is one, has been given before.
         """
-        self._octets += octets
+        *lines, self._octets = (self._octets + octets).split(b"\n")
         if self._known_beside != self._strikeout.secrets:
             self._known_beside = self._strikeout.secrets
             self._known.clear()
-        while (end := self._octets.find(b"\n")) >= 0:
-            line = bytes(self._octets[: end + 1])
-            del self._octets[: end + 1]
+        for line in lines:
             known = None if self._lines else self._known.get(line)
             if known is not None:
                 yield known.lines[0], known
                 continue
             _check_length(line)
-            plain = line.rstrip(b"\r\n").decode("utf-8", "replace")
+            plain = line.rstrip(b"\r").decode("utf-8", "replace")
             text = plain[:4] + self._strikeout(plain[4:])
             try:
                 reply = self._line_taken(text, len(line))
@@ -79,25 +78,26 @@ class Framing:
 
     def clear(self) -> None:
         """Forget what has begun and not ended."""
-        self._octets.clear()
+        self._octets = b""
 
     def _line_taken(self, text: str, octets: int) -> Reply | None:
         """Add a line; give the reply when this was its last line."""
         try:
-            last = ReplyLine.parse(text).last
+            part = ReplyLine.parse(text)
         except BadReply as bad:
             raise BadFraming("bad_digits", bad.reason) from bad
         self._lines.append(text)
+        self._parts.append(part)
         self._lines_octets += octets
         if self._lines_octets > REPLY_OCTETS:
             raise BadFraming("reply_too_long", f"a reply of more than {REPLY_OCTETS:,} octets")
-        if not last:
+        if not part.last:
             return None
         try:
-            reply = Reply.of_lines(self._lines)
+            reply = Reply.of_parts(self._parts, self._lines)
         except BadReply as bad:
             raise BadFraming("mixed_codes", bad.reason) from bad
-        self._lines, self._lines_octets = [], 0
+        self._lines, self._parts, self._lines_octets = [], [], 0
         return reply
 
     def _remember(self, line: bytes, reply: Reply) -> None:
@@ -106,6 +106,6 @@ class Framing:
         self._known[line] = reply
 
 
-def _check_length(line: bytes | bytearray) -> None:
+def _check_length(line: bytes) -> None:
     if len(line) > LINE_OCTETS:
         raise BadFraming("line_too_long", f"a line of more than {LINE_OCTETS:,} octets")

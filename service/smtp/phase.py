@@ -31,10 +31,9 @@ class Phase(IntEnum):
     REPLY = 11
     QUIT = 12
 
-    @property
-    def word(self) -> str:
-        """Name the phase as the API, the ledger and the logs write it: `connect`, `greeting` …"""
-        return self.name.lower()
+    def __init__(self, number: int) -> None:
+        #: The phase as the API, the ledger and the logs write it: `connect`, `greeting` …
+        self.word: str = self._name_.lower()
 
     @classmethod
     def named(cls, word: str) -> Phase:

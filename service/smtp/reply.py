@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TEXT_LIMIT = 8192
 
@@ -39,8 +40,7 @@ class BadReply(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyLine:
+class ReplyLine(NamedTuple):
     """One line of a reply, taken apart."""
 
     code: int
@@ -100,21 +100,25 @@ class Reply:
     @classmethod
     def of_lines(cls, lines: Sequence[str]) -> Reply:
         """Build a reply from its complete lines, without line ends. Raises BadReply."""
-        parts = [ReplyLine.parse(line) for line in lines]
+        return cls.of_parts([ReplyLine.parse(line) for line in lines], lines)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[ReplyLine], lines: Sequence[str]) -> Reply:
+        """Build a reply from its lines where they have been taken apart already. Raises BadReply."""
         if not parts:
             raise BadReply("there is no line")
-        if len({part.code for part in parts}) > 1:
+        if any(part.code != parts[0].code for part in parts):
             raise BadReply("the lines carry different codes")
         if not parts[-1].last or any(part.last for part in parts[:-1]):
             raise BadReply("the lines are not one reply")
         found = _ENHANCED.match(parts[0].text)
         enhanced = found[1] if found else None
-        text = "\n".join(_without_status(part.text, enhanced) for part in parts)
+        text = "\n".join([_without_status(part.text, enhanced) for part in parts])
         return cls(
             code=parts[0].code,
             enhanced=enhanced,
             text=readable(text.strip(), keep="\n")[:TEXT_LIMIT],
-            lines=tuple(readable(line)[:TEXT_LIMIT] for line in lines),
+            lines=tuple([readable(line)[:TEXT_LIMIT] for line in lines]),
         )
 
     @classmethod
@@ -136,10 +140,14 @@ class Reply:
 
 def readable(text: str, *, keep: str = "") -> str:
     """Replace control characters, but for tabs and those in `keep`, and lone surrogates by U+FFFD."""
+    if text.isascii() and text.isprintable():
+        return text
     clean = _CONTROLS.sub(lambda found: found[0] if found[0] in keep else "\N{REPLACEMENT CHARACTER}", text)
     return clean.encode("utf-8", "replace").decode() if not clean.isascii() else clean
 
 
 def _without_status(text: str, enhanced: str | None) -> str:
+    if enhanced is None:
+        return text
     found = _ENHANCED.match(text)
     return text[found.end() :] if found and found[1] == enhanced else text

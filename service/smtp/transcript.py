@@ -18,9 +18,8 @@ import base64
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from service.smtp.phase import Phase
 from service.smtp.reply import readable
@@ -47,8 +46,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 Who = Literal["us", "peer", "note"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a dialogue."""
 
     at: datetime
@@ -58,12 +56,8 @@ class Entry:
 
     def as_json(self) -> dict[str, str]:
         """Give the line in the form that the ledger keeps."""
-        return {
-            "at": self.at.isoformat(timespec="microseconds"),
-            "who": self.who,
-            "phase": self.phase.word,
-            "text": self.text,
-        }
+        at = self.at.isoformat(timespec="microseconds")
+        return {"at": at, "who": self.who, "phase": self.phase.word, "text": self.text}
 
 
 class Strikeout:
@@ -73,6 +67,7 @@ class Strikeout:
         self._forms: list[str] = []
         self._secrets: list[bytes] = []
         self._pieces: set[bytes] = set()
+        self._shortest = _PIECE  # octets of the shortest thing that would be found
 
     @property
     def secrets(self) -> int:
@@ -88,6 +83,7 @@ class Strikeout:
         self._forms.sort(key=len, reverse=True)
         for form in (secret.encode(), coded.encode()):
             self._secrets.append(form)
+            self._shortest = min(self._shortest, len(form))
             self._pieces |= {form[at : at + _PIECE] for at in range(0, len(form) - _PIECE + 1, _STRIDE)}
 
     def __call__(self, text: str) -> str:
@@ -104,6 +100,7 @@ class Strikeout:
         traced = self._holds_piece(word.encode()) or any(
             self._holds_secret(inside)
             for run in _BASE64_RUN.findall(word)
+            if len(run) * 3 // 4 >= self._shortest  # no more octets are in it
             for inside in _decodings(run.translate(_URL_SAFE))
         )
         return STARS if traced else word
@@ -132,11 +129,11 @@ class Transcript:
         self._tail: deque[Entry] = deque(maxlen=TAIL_LINES)
         self._beyond = 0
 
-    def we_said(self, phase: Phase, line: str) -> None:
+    def we_said(self, phase: Phase, line: str, *, at: datetime | None = None) -> None:
         """Write down a command of ours, given without its line end."""
-        self._append("us", phase, without_credentials(phase, line))
+        self._append("us", phase, line if phase is not Phase.AUTH else without_credentials(phase, line), at)
 
-    def peer_said(self, phase: Phase, line: str) -> None:
+    def peer_said(self, phase: Phase, line: str, *, at: datetime | None = None) -> None:
         """Write down one line of the peer's, secrets already struck out.
 
         A 334 is a prompt when it is short. A long one is a challenge made by the server, and may
@@ -144,7 +141,7 @@ class Transcript:
         """
         if phase is Phase.AUTH and line.startswith("334") and len(line) > LONGEST_PROMPT:
             line = f"334 {STARS}"
-        self._append("peer", phase, line)
+        self._append("peer", phase, line, at)
 
     def note(self, phase: Phase, text: str) -> None:
         """Write down what is neither command nor reply: `(18,234 octets of content)`."""
@@ -161,16 +158,25 @@ class Transcript:
 
     def as_json(self) -> list[dict[str, str]]:
         """Give the lines in the form that the ledger keeps."""
-        return [entry.as_json() for entry in self.entries()]
+        lines: list[dict[str, str]] = []
+        last: datetime | None = None
+        written = ""
+        for at, who, phase, text in self.entries():
+            if at is not last:  # lines that travelled together have one time
+                last, written = at, at.isoformat(timespec="microseconds")
+            lines.append({"at": written, "who": who, "phase": phase.word, "text": text})
+        return lines
 
-    def _append(self, who: Who, phase: Phase, text: str) -> None:
-        text = readable(text)
-        if len(text) > LINE_CHARACTERS:
-            text = f"{text[:LINE_CHARACTERS]} … ({len(text):,} characters)"
-        entry = Entry(datetime.now(UTC), who, phase, text)
-        if len(self._head) < HEAD_LINES and self._head_octets < HEAD_OCTETS:
+    def _append(self, who: Who, phase: Phase, text: str, at: datetime | None = None) -> None:
+        if not (text.isascii() and text.isprintable()):
+            text = readable(text)
+        length = len(text)
+        if length > LINE_CHARACTERS:
+            text = f"{text[:LINE_CHARACTERS]} … ({length:,} characters)"
+        entry = Entry(at or datetime.now(UTC), who, phase, text)
+        if self._head_octets < HEAD_OCTETS and len(self._head) < HEAD_LINES:
             self._head.append(entry)
-            self._head_octets += len(text)
+            self._head_octets += length
         else:
             self._tail.append(entry)
             self._beyond += 1

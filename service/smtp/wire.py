@@ -36,11 +36,13 @@ from service.smtp.framing import BadFraming, Framing
 from service.smtp.phase import Phase
 from service.smtp.reply import Reply
 from service.smtp.transcript import Strikeout, Transcript
+from service.smtp.watch import Watch
 
 # A peer that talks without being asked is cut off after so many replies.
 UNASKED_REPLIES: Final = 8
 # Between the network's buffer and us lies TLS, which does not say when it is empty.
 _FLUSH_POLL: Final = 0.01
+_LOOK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 #: A command: its phase, and its text without the line end.
@@ -68,7 +70,7 @@ class Wire(SMTPProtocol):
         self._unasked: list[Reply] = []
         self._broken: BadFraming | None = None
         self._loss: str | None = None  # how the connection ended
-        self._waiter: asyncio.Future[bool] | None = None  # of whoever waits for something to move
+        self._watch = Watch()  # for something to move: octets, room to write, the end
         self._gone = asyncio.Event()  # the transport is closed
         self._last: Reply | None = None
 
@@ -91,7 +93,7 @@ class Wire(SMTPProtocol):
             try:
                 for line, reply in self._framing.take(data):
                     phase, transcript = self._place()
-                    transcript.peer_said(phase, line)
+                    transcript.peer_said(phase, line, at=now)
                     if reply is not None:
                         self._reply_received(reply, now)
             except BadFraming as broken:
@@ -99,7 +101,7 @@ class Wire(SMTPProtocol):
                 self._framing.clear()
                 phase, transcript = self._place()
                 transcript.note(phase, f"not a reply: {broken.seen}")
-        self._move()
+        self._watch.moved()
 
     def eof_received(self) -> bool:
         """Note that the peer has said its last word; the transport closes."""
@@ -110,12 +112,13 @@ class Wire(SMTPProtocol):
         """Note that the connection is gone, and wake whoever waits."""
         super().connection_lost(exc)
         self._lose(f"the connection broke: {type(exc).__name__}" if exc else "the connection was closed")
+        self._watch.end()
         self._gone.set()
 
     def resume_writing(self) -> None:
         """Note that the network takes octets again."""
         super().resume_writing()
-        self._move()
+        self._watch.moved()
 
     def _place(self) -> tuple[Phase, Transcript]:
         """Say what the octets belong to that come now."""
@@ -138,11 +141,7 @@ class Wire(SMTPProtocol):
             self._loss = how
             phase, transcript = self._place()
             transcript.note(phase, how)
-        self._move()
-
-    def _move(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(True)
+        self._watch.moved()
 
     # What the dialogue asks for.
 
@@ -211,7 +210,7 @@ class Wire(SMTPProtocol):
         if not self._replies:
             deadline = self._loop.time() + within
             while not (self._replies or self._broken or self._loss):
-                if not await self._movement(until=deadline):
+                if not await self._watch.wait(until=deadline):
                     raise self._silent(within)
             if not self._replies:
                 raise self._garbled_by_framing() if self._broken else self._lost()
@@ -238,7 +237,7 @@ class Wire(SMTPProtocol):
         # Writing is no reason not to read what the peer says meanwhile, nor to keep others waiting.
         await (self.listen() if len(piece) < PIECE_OCTETS else asyncio.sleep(0))
         while self._paused and not self._interrupted():
-            if not await self._movement(until=self._loop.time() + stall):
+            if not await self._watch.wait(until=self._loop.time() + stall):
                 raise self._silent(stall, did="take content")
 
     async def flush(self, *, stall: float) -> None:
@@ -327,7 +326,7 @@ class Wire(SMTPProtocol):
         if self.transport is None or self.transport.is_closing():
             return True  # the socket's number may be another's by now
         try:
-            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._connection.recv(1, _LOOK)
         except BlockingIOError:
             return False
         except OSError:  # it broke; the loop will say how
@@ -342,20 +341,10 @@ class Wire(SMTPProtocol):
         self._now_owed(commands, transcript)
 
     def _now_owed(self, commands: Sequence[Command], transcript: Transcript) -> None:
+        now = datetime.now(UTC)
         for phase, text in commands:
-            transcript.we_said(phase, text)
+            transcript.we_said(phase, text, at=now)
             self._owed.append((phase, transcript))
-
-    async def _movement(self, *, until: float) -> bool:
-        """Wait until something moves; False when the time has come first."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiter = waiter
-        alarm = self._loop.call_at(until, _ring, waiter)
-        try:
-            return await waiter
-        finally:
-            alarm.cancel()
-            self._waiter = None
 
     def _reply_just_read(self) -> Reply:
         assert self._last is not None
@@ -365,7 +354,9 @@ class Wire(SMTPProtocol):
         return self._loss is not None or self._anything_unasked()
 
     def _anything_unasked(self) -> bool:
-        return bool(self._unasked or self._broken or (not self._owed and self._framing.pending))
+        if self._unasked or self._broken is not None:
+            return True
+        return not self._owed and self._framing.pending
 
     def _farewell(self) -> bool:
         """Whether all that came unasked is one whole 421."""
@@ -395,11 +386,6 @@ def _as_octets(commands: Sequence[Command]) -> bytes:
         if not text.isprintable() and _CONTROLS.search(text):
             raise ValueError("a command has a control character")
     return "".join([f"{text}\r\n" for _, text in commands]).encode()
-
-
-def _ring(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
 
 
 def _as_transport(transport: asyncio.BaseTransport | None) -> asyncio.Transport:
