@@ -13,7 +13,7 @@ something, and `detail` is one sentence for people. No fault carries a secret.
 | `TlsRefused` | `tls_required_for_login` `starttls_not_offered` `starttls_refused` `tls_handshake_failed` `certificate_invalid` `tls_files_unusable` |
 | `LoginRefused` | `login_refused` `login_deferred` `mechanism_not_offered` |
 | `PeerRefused` | `greeting_refused` `ehlo_refused` `mail_refused` `data_refused` `refused_in_content` `closing` |
-| `PeerLost` | `connection_lost` `session_expired` |
+| `PeerLost` | `connection_lost` `session_expired` `session_ended_behind` |
 | `PeerSilent` | `timeout` |
 | `PeerGarbled` | `bad_digits` `mixed_codes` `line_too_long` `reply_too_long` `unexpected_octets` `unexpected_code` `early_reply` |
 | `ExtensionMissing` | `smtputf8_not_offered` `eightbitmime_not_offered` `size_exceeded` |
