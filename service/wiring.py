@@ -33,7 +33,6 @@ from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
 from service.ledger.sealing import Seal
-from service.routes.advice import Hosting, Organization
 from service.routes.mx import MxFinder
 from service.routes.preflight.check import Ground, Preflights
 from service.routes.preflight.conduct import Conductor, Nudge
@@ -46,6 +45,7 @@ from service.settings.build import SANDBOX, rights_of
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.routes.advice import Organization
     from service.submission.feed.telling import Telling
     from service.submission.limits import SubmissionLimits
     from service.submission.who.entra import EntraApi
@@ -99,8 +99,10 @@ def lane_limits(settings: Settings) -> dict[str, LaneLimits]:
     }
 
 
-def organization(settings: Settings) -> Organization:
+def organization(settings: Settings) -> "Organization":
     """What advice needs to know of the tenant."""
+    from service.routes.advice import Hosting, Organization
+
     given, egress = settings.organization, settings.organization.egress
     return Organization(
         accepted_domains=given.accepted_domains,

@@ -18,7 +18,7 @@ Retry-After says (RFC 9110 §10.2.3), otherwise for a time that doubles with eac
 
 msal has memories of its own, for tokens and for failures. They are not used: each request is
 made by a new msal application. It is loaded with the first request, in that request's thread: a
-process that needs no token is spared its 6 MB.
+process that needs no token is spared its 6 MB, and the 2 MB of httpx.
 """
 
 import asyncio
@@ -33,16 +33,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
-import httpx2
 import structlog
 
 from service.routes.certificates import BadCertificate, check_application_certificate
 from service.routes.kinds import CLOUDS, HIGH_VOLUME_SCOPE, Cloud
 from service.routes.route import BasicLogin, Lane, OAuthLogin, RouteKind
 from service.smtp.peer import Login
+
+if TYPE_CHECKING:
+    import httpx2
 
 EARLY = 600.0  # seconds before its end in which a token is renewed beside its use
 URGENT = 300.0  # seconds before its end in which a caller waits for the new one
@@ -275,6 +277,8 @@ class _Asker:
 
     def ask(self) -> _Answer:
         """Make one request. Raises TokenRefused and TokenUnavailable, and nothing else."""
+        import httpx2
+
         try:
             with _http_client(self._entra) as client:
                 return self._read(self._request(_Http(client, limit=self._entra.timeout.total_seconds())))
@@ -340,12 +344,14 @@ class _Asker:
         return TokenRefused(code[0], detail.removeprefix(f"{code[0]}: "))
 
 
-def _http_client(entra: Entra) -> httpx2.Client:
+def _http_client(entra: Entra) -> "httpx2.Client":
     """Open a client that trusts what the settings say.
 
     The variables that move other clients' trust (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) have no say
     here. HTTPS_PROXY has on the way to Microsoft, not to an authority of one's own.
     """
+    import httpx2
+
     try:
         trust = ssl.create_default_context(cafile=None if entra.ca_file is None else str(entra.ca_file))
     except (OSError, ValueError) as fault:
@@ -375,7 +381,7 @@ class _Response:
 class _Http:
     """Carries msal's requests, bounded in time and size, and hands on only answers that say something."""
 
-    def __init__(self, client: httpx2.Client, *, limit: float) -> None:
+    def __init__(self, client: "httpx2.Client", *, limit: float) -> None:
         self._client = client
         self._deadline = time.monotonic() + limit
 
@@ -422,7 +428,7 @@ class _Http:
             raise TokenUnavailable(None, detail)
         return _Response(response.status_code, text, response.headers)
 
-    def _body(self, response: httpx2.Response) -> str:
+    def _body(self, response: "httpx2.Response") -> str:
         # The client's own limits are for each read; a server that drips stays within all of them.
         body = bytearray()
         for chunk in response.iter_bytes():
