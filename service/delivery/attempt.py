@@ -12,6 +12,7 @@ saw of it.
 import asyncio
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -55,18 +56,32 @@ class Kit:
     policy: Policy
 
 
+#: Gives the attempt that may begin behind this one's dot, on the session; None: nothing may, or there is none.
+Behind = Callable[[Session], "Attempt | None"]
+
+
 class Attempt:
-    """One try at one delivery, on one seat of a lane."""
+    """One try at one delivery, on one seat of a lane.
+
+    `converse` leads it to a judgement, and then the seat is free for another one; `record` writes it down.
+    """
 
     def __init__(self, claimed: Claimed, *, lane: Lane, seat: Seat, kit: Kit) -> None:
         self.claimed = claimed
+        self.dot_seconds: float | None = None  # how long the reply to the dot took
+        self.begun_behind = False  # the session ended with the message before
         self._lane = lane
         self._seat = seat
         self._kit = kit
         self._fenced = False  # the ledger knows that the dot may leave
         self._facts: dict[str, Any] | None = None
+        self._number: int | None = None  # how many-th message of its session
         self._transcript: list[dict[str, Any]] = []
-        self._conversation: asyncio.Task[Judgement] | None = None
+        self._conversation: asyncio.Task[Any] | None = None
+        self._parcel: Parcel | None = None
+        self._began_on: Session | None = None  # where its commands may have left behind another one's dot
+        self._dot_at: float | None = None
+        self._judgement: Judgement | None = None
         self._case = Case(
             claimed=claimed,
             kind=lane.route.kind,
@@ -75,12 +90,26 @@ class Attempt:
             jitter=random.uniform(-1, 1),  # noqa: S311  # spreads retries, guards nothing
         )
 
-    async def carry(self, *, free_seat: Callable[[], None]) -> Judgement:
-        """Send, judge and write down; `free_seat` is called as soon as the session is free again."""
-        judgement = await self._judged()
-        session_message = self._seat.session.messages if self._seat.session else None
-        session_id = None if self._facts is None else str(self._facts["id"])
-        free_seat()
+    @property
+    def judged(self) -> bool:
+        """Whether it has come to its end."""
+        return self._judgement is not None
+
+    @property
+    def judgement(self) -> Judgement:
+        """What it has come to."""
+        assert self._judgement is not None, "it has not come to its end"
+        return self._judgement
+
+    async def converse(self, *, behind: Behind) -> Judgement:
+        """Send, and judge, whatever happens on the way."""
+        if self._judgement is None:
+            self._judgement = await self._judged(behind)
+        return self._judgement
+
+    async def record(self) -> None:
+        """Write down what came of it."""
+        judgement = self.judgement
         closing = Closing(
             attempt_id=self.claimed.attempt_id,
             message_id=self.claimed.message_id,
@@ -94,8 +123,8 @@ class Attempt:
             reply=judgement.reply,
             error=judgement.error,
             transcript=self._transcript,
-            session_id=session_id,
-            session_message=session_message,
+            session_id=None if self._facts is None else str(self._facts["id"]),
+            session_message=self._number,
             session_facts=self._facts,
             trouble=judgement.trouble,
             lane_well=judgement.lane_well,
@@ -113,20 +142,42 @@ class Attempt:
             outcome=judgement.outcome.value,
             phase=judgement.phase.word,
         )
-        return judgement
 
     def abort(self) -> None:
         """Stop talking now; what came of it is still judged and written down."""
-        if self._conversation is not None:
+        if self._conversation is not None and not self.judged:
             self._conversation.cancel()
 
-    async def _judged(self) -> Judgement:
+    def give_back(self) -> None:
+        """Let the delivery go before its turn: nothing of it was sent."""
+        self._judgement = verdict.judge_abort(
+            self._case, code="given_back", phase=Phase.CONNECT, dot_sent=False
+        )
+
+    def begin_behind(self, session: Session) -> Parcel:
+        """Give what may begin behind another message's dot on this session."""
+        assert self.claimed.octets is not None, "only what is at hand may begin behind another one"
+        self._began_on = session
+        return self._parcel_of(self.claimed.octets)
+
+    def disown(self) -> bool:
+        """Wait no longer for the message before it, where this one has begun behind that; say whether it had."""
+        session, parcel = self._began_on, self._parcel
+        if session is None or parcel is None or session.begun is not parcel:
+            return False
+        self._know(session.facts)
+        self._judgement = self._judge(session.disown(parcel))
+        return True
+
+    async def _judged(self, behind: Behind) -> Judgement:
         """Come to a judgement, whatever happens on the way."""
-        self._conversation = asyncio.create_task(self._converse())
+        self._conversation = asyncio.current_task()
         try:
-            return await self._conversation
+            return await self._converse(behind)
         except asyncio.CancelledError:
             # `abort`: the end of our grace. Nobody else cancels an attempt.
+            if self._conversation is not None:
+                self._conversation.uncancel()
             self._drop_session()
             self._note("stopped here: the worker shuts down")
             phase = Phase.DOT if self._fenced else Phase.CONNECT
@@ -151,31 +202,54 @@ class Attempt:
                 return verdict.judge_abort(self._case, phase=Phase.DOT, dot_sent=True)
             return verdict.judge_bug(self._case, type(exc).__name__)
 
-    async def _converse(self) -> Judgement:
-        octets = await self._kit.ledger.octets(self.claimed.message_id)
-        envelope = Envelope(
-            reverse_path=Address.parse(self.claimed.reverse_path),
-            forward_paths=tuple(Address.parse(recipient.email) for recipient in self.claimed.recipients),
-        )
-        report = await self._transmit(envelope, octets)
+    async def _converse(self, behind: Behind) -> Judgement:
+        session = self._began_on
+        if session is not None and session.begun is self._parcel and self._parcel is not None:
+            self._know(session.facts)
+            return self._judge(await self._transmit(session, self._parcel, behind))
+        octets = self.claimed.octets
+        if octets is None:
+            octets = await self._kit.ledger.octets(self.claimed.message_id)
+        parcel = self._parcel_of(octets)
+        report = await self._transmit(await self._session(), parcel, behind)
         if report.untouched:
             # The kept session had ended meanwhile: that is nobody's fault, and a new one decides.
             self._drop_session()
-            report = await self._transmit(envelope, octets)
+            report = await self._transmit(await self._session(), parcel, behind)
+        return self._judge(report)
+
+    async def _transmit(self, session: Session, parcel: Parcel, behind: Behind) -> Report:
+        def following() -> Parcel | None:
+            found = behind(session)
+            return None if found is None else found.begin_behind(session)
+
+        report = await session.transmit(parcel, before_dot=self._fence, behind=following)
+        if self._dot_at is not None and report.final is not None:
+            self.dot_seconds = time.monotonic() - self._dot_at
+        return report
+
+    def _judge(self, report: Report) -> Judgement:
         self._transcript = list(report.transcript)
+        self._number = report.number or None
+        self.begun_behind = report.begun_behind
         return verdict.judge(self._case, report)
 
-    async def _transmit(self, envelope: Envelope, octets: bytes) -> Report:
-        session = await self._session()
-        asked = self.claimed.dsn
-        parcel = Parcel(
-            envelope=envelope,
-            octets=octets,
-            smtputf8=self.claimed.smtputf8,
-            eightbit=self.claimed.eightbit,
-            dsn=None if asked is None else Dsn.of(asked),
-        )
-        return await session.transmit(parcel, before_dot=self._fence)
+    def _parcel_of(self, octets: bytes) -> Parcel:
+        if self._parcel is None:
+            asked = self.claimed.dsn
+            self._parcel = Parcel(
+                envelope=Envelope(
+                    reverse_path=Address.parse(self.claimed.reverse_path),
+                    forward_paths=tuple(
+                        Address.parse(recipient.email) for recipient in self.claimed.recipients
+                    ),
+                ),
+                octets=octets,
+                smtputf8=self.claimed.smtputf8,
+                eightbit=self.claimed.eightbit,
+                dsn=None if asked is None else Dsn.of(asked),
+            )
+        return self._parcel
 
     async def _session(self) -> Session:
         """Return the seat's session, or open one: with a fresh token where the login has one."""
@@ -220,6 +294,7 @@ class Attempt:
             return False
         # The answer may have been slow, or we were stopped in between: our own clock has a word too.
         self._fenced = marked and self._kit.keeper.holds(self.claimed.attempt_id)
+        self._dot_at = time.monotonic()
         return self._fenced
 
     async def _write(self, closing: Closing) -> None:

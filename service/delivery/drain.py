@@ -1,7 +1,8 @@
 """A drain: one lane in one worker, from the bell to the last verdict.
 
     bell rung, permit or retry due, seat freed
-        └─> claim what the free seats can carry ──> one `Attempt` for each, side by side
+        └─> claim what the free seats can carry, and a little `ahead` of them
+              ├─> a ride on each seat: one `Attempt` after another, as long as there is one
               └─> nothing more to claim: wait for the next of these
 
 A drain lingers on its lane, so a message that is accepted while the lane is open is on its
@@ -16,14 +17,21 @@ from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
+from service.delivery.ahead import Ahead
 from service.delivery.attempt import Attempt, Kit
 from service.delivery.seats import Seat, Seats, close_all
+from service.delivery.verdict import Judgement
 from service.ledger import LedgerUnavailable
 from service.ledger.claiming import Claim, Claimed, Wish
 from service.ledger.pace import LaneLimits
+from service.ledger.states import Outcome
 from service.routes.route import Lane
+from service.smtp.session import Session
 
 log = structlog.get_logger()
+
+#: How long a message waits behind the dot of another one before it goes another way, in seconds.
+_PATIENCE = 5.0
 
 #: Waits longer than this are also given to arq's clock, so that any worker can take over.
 _WORTH_A_JOB = 1.0
@@ -60,8 +68,12 @@ class Drain:
         self._stopping = False
         self._ended = asyncio.Event()
         self._seats = Seats(most=limits.connections)
-        self._in_hand: dict[asyncio.Task[None], Attempt] = {}
+        counted = limits.messages_per_minute is not None or limits.messages_per_hour is not None
+        self._ahead = Ahead(allowed=not counted)
+        self._rides: dict[asyncio.Task[None], Ride] = {}
+        self._records: set[asyncio.Task[None]] = set()
         self._limits = limits
+        self._drained = False  # nothing was due beside what is in hand; what comes rings
 
     def ring(self) -> None:
         """Look again: something may be due."""
@@ -93,13 +105,16 @@ class Drain:
         self.ring()
         # A claim may be under way: what it brings is in hand too.
         await self._ended.wait()
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=grace)
-        for attempt in self._in_hand.values():
-            attempt.abort()
-        if self._in_hand:
+        if self._rides:
+            await asyncio.wait(self._rides, timeout=grace)
+        self._give_back_ahead()
+        for ride in self._rides.values():
+            ride.abort()
+        if self._rides:
+            await asyncio.wait(self._rides, timeout=5.0)
+        if self._records:
             # An aborted attempt still writes its closing; the ledger may be away.
-            await asyncio.wait(self._in_hand, timeout=5.0)
+            await asyncio.wait(self._records, timeout=5.0)
         seats = self._seats.everything()
         await close_all(seats)
         await self._give_back(seats)
@@ -109,7 +124,8 @@ class Drain:
         while not self._stopping:
             free = self._seats.free()
             room = self._seats.most - len(self._seats)
-            if not free and room <= 0:
+            ahead = self._ahead.wanted(seats=len(self._seats))
+            if not free and room <= 0 and not ahead:
                 return None  # the end of an attempt rings
             wish = Wish(
                 lane=self.lane.name,
@@ -119,6 +135,7 @@ class Drain:
                 more=max(room, 0),
                 lease=self._kit.policy.lease,
                 suspects=not self._suspects.in_hand,
+                ahead=ahead,
             )
             asked_at = time.monotonic()
             async with asyncio.timeout(self._kit.policy.lease / 2):
@@ -127,10 +144,16 @@ class Drain:
             if claim.suspects_waiting:
                 self._suspects.wait(self)
             if not claim.claimed:
+                self._drained = False
                 await self._defer_to_the_clock(claim)
                 return claim.again_in
             for claimed in claim.claimed:
                 self._start(claimed, free, asked_at=asked_at)
+            self._seat_who_waits()
+            self._drained = claim.drained
+            if claim.drained:
+                await self._defer_to_the_clock(claim)
+                return claim.again_in
         return None
 
     def _without_lost(self, seats: list[Seat], lost: Collection[str]) -> list[Seat]:
@@ -143,14 +166,33 @@ class Drain:
 
     def _start(self, claimed: Claimed, free: list[Seat], *, asked_at: float) -> None:
         self._kit.keeper.hold(claimed.attempt_id, asked_at=asked_at)
-        seat = self._sit(claimed.seat) if claimed.seat is not None else free.pop(0)
-        seat.busy = True
         if claimed.alone:
             self._suspects.in_hand = True
-        attempt = Attempt(claimed, lane=self.lane, seat=seat, kit=self._kit)
-        task = asyncio.create_task(self._carry(attempt, seat))
-        self._in_hand[task] = attempt
-        task.add_done_callback(self._in_hand.pop)
+        if claimed.seat is not None:
+            seat = self._sit(claimed.seat)
+        elif free:
+            seat = free.pop(0)
+        else:
+            self._ahead.put(claimed)
+            return
+        self._ride(seat, claimed)
+
+    def _seat_who_waits(self) -> None:
+        """Use seats that came free while the claim was under way."""
+        for seat in self._seats.free():
+            claimed = self._ahead.take()
+            if claimed is not None:
+                self._ride(seat, claimed)
+
+    def _ride(self, seat: Seat, claimed: Claimed) -> None:
+        seat.busy = True
+        ride = Ride(seat, self._attempt(claimed, seat), drain=self)
+        task = asyncio.create_task(ride.run())
+        self._rides[task] = ride
+        task.add_done_callback(self._rides.pop)
+
+    def _attempt(self, claimed: Claimed, seat: Seat) -> Attempt:
+        return Attempt(claimed, lane=self.lane, seat=seat, kit=self._kit)
 
     def _sit(self, seat_id: str) -> Seat:
         seat = self._seats.add(seat_id)
@@ -162,29 +204,68 @@ class Drain:
         self._kit.keeper.sit(seat_id, lose)
         return seat
 
-    async def _carry(self, attempt: Attempt, seat: Seat) -> None:
+    # -- what rides ask for ------------------------------------------------------------------
+
+    def following(self, seat: Seat) -> Attempt | None:
+        """Give the next attempt for a seat that has come free."""
+        if seat.lost:
+            return None
+        claimed = self._ahead.take()
+        self._ring_when_low()
+        return None if claimed is None else self._attempt(claimed, seat)
+
+    def behind(self, seat: Seat, session: Session) -> Attempt | None:
+        """Give the attempt that may begin behind the dot that is about to leave on this seat."""
+        most = self.lane.limits.messages_per_connection
+        if seat.lost or (most is not None and session.messages >= most):
+            return None
+        claimed = self._ahead.take_for_behind()
+        return None if claimed is None else self._attempt(claimed, seat)
+
+    def ended(self, attempt: Attempt, judgement: Judgement) -> None:
+        """Take a judged attempt: learn from it, and have it written down beside what goes on."""
+        if attempt.begun_behind:
+            self._ahead.ended_behind()
+        else:
+            self._ahead.carried(well=judgement.lane_well, dot_seconds=attempt.dot_seconds)
+        if judgement.trouble is not None:
+            self._give_back_ahead()
+        self._record(attempt)
+
+    def freed(self, seat: Seat) -> None:
+        """Take a seat back whose ride is over."""
+        self._seats.release(seat)
+        if seat.lost or not self._drained:
+            self.ring()
+
+    def _ring_when_low(self) -> None:
+        if self._ahead.wanted(seats=len(self._seats)):
+            self.ring()
+
+    def _give_back_ahead(self) -> None:
+        """Let everything go back that waits for a seat: its turn does not come now."""
+        for claimed in self._ahead.everything():
+            attempt = self._attempt(claimed, Seat(id=""))
+            attempt.give_back()
+            self._record(attempt)
+
+    def _record(self, attempt: Attempt) -> None:
+        task = asyncio.create_task(self._recorded(attempt))
+        self._records.add(task)
+        task.add_done_callback(self._records.discard)
+
+    async def _recorded(self, attempt: Attempt) -> None:
         claimed = attempt.claimed
-
-        freed = False
-
-        def free_seat() -> None:
-            # Once only: behind it the seat may be carrying the next message already.
-            nonlocal freed
-            if not freed:
-                freed = True
-                self._seats.release(seat)
-                self.ring()
-
         try:
-            await attempt.carry(free_seat=free_seat)
+            await attempt.record()
         except Exception:
             log.exception("attempt.bug", attempt=claimed.attempt_id)
         finally:
             self._kit.keeper.let_go(claimed.attempt_id)
             if claimed.alone:
                 self._suspects.over()
-            free_seat()
-            self.ring()
+            if not self._drained or attempt.judgement.outcome is not Outcome.SENT:
+                self.ring()  # what it has put back may be due, and a pause may have come or gone
 
     async def _defer_to_the_clock(self, claim: Claim) -> None:
         if claim.again_in is not None and claim.again_in > _WORTH_A_JOB:
@@ -215,3 +296,50 @@ class Drain:
                 await self._bell.wait()
         except TimeoutError:
             pass
+
+
+class Ride:
+    """One attempt after another on one seat, until there is none for it."""
+
+    def __init__(self, seat: Seat, first: Attempt, *, drain: Drain) -> None:
+        self._seat = seat
+        self._attempt: Attempt | None = first
+        self._drain = drain
+        self._behind: Attempt | None = None  # what may have begun behind the dot of the attempt
+        self._patience: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Ride until nothing follows. Never raises."""
+        try:
+            while (attempt := self._attempt) is not None:
+                judgement = await attempt.converse(behind=self._begin_behind)
+                following = self._take_behind()
+                self._drain.ended(attempt, judgement)
+                self._attempt = following or self._drain.following(self._seat)
+        finally:
+            self._drain.freed(self._seat)
+
+    def abort(self) -> None:
+        """Stop talking now, and with it what has begun behind."""
+        if self._attempt is not None:
+            self._attempt.abort()
+
+    def _begin_behind(self, session: Session) -> Attempt | None:
+        self._behind = self._drain.behind(self._seat, session)
+        if self._behind is not None:
+            self._patience = asyncio.get_running_loop().call_later(_PATIENCE, self._wait_no_longer)
+        return self._behind
+
+    def _take_behind(self) -> Attempt | None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        behind, self._behind = self._behind, None
+        return behind
+
+    def _wait_no_longer(self) -> None:
+        """Let the message behind go another way: the peer takes long over the one before."""
+        behind = self._behind
+        if behind is not None and behind.disown():
+            self._behind = None
+            self._drain.ended(behind, behind.judgement)

@@ -144,20 +144,20 @@ def judge_token(case: Case, *, refused: bool, detail: str, retry_after: float | 
     return replace(judgement, trouble=patient)
 
 
-def judge_abort(case: Case, *, phase: Phase, dot_sent: bool) -> Judgement:
-    """Judge an attempt that we stopped ourselves at the end of our grace."""
+def judge_abort(case: Case, *, phase: Phase, dot_sent: bool, code: str = "aborted") -> Judgement:
+    """Judge an attempt that we stopped ourselves: at the end of our grace, or for what `code` says."""
     if dot_sent:
         detail = "Postroom was stopped while it waited for the reply"
         return _silence(case, {}, reply=None, detail=detail)
     error = diagnoses.error(
-        diagnoses.of_code("aborted"), phase=phase.word, reply=None, retryable=True, names=case.names
+        diagnoses.of_code(code), phase=phase.word, reply=None, retryable=True, names=case.names
     )
     return Judgement(
         outcome=Outcome.ABORTED,
         phase=phase,
         error=error,
         recipients=tuple(
-            _verdict(recipient, Status.QUEUED, error=None, due_in=0.0, counts=False, reason="aborted")
+            _verdict(recipient, Status.QUEUED, error=None, due_in=0.0, counts=False, reason=code)
             for recipient in case.claimed.recipients
         ),
     )
@@ -194,6 +194,8 @@ def _ending(case: Case, report: Report) -> _Cause | None:
     """Say what ended the transaction before its time; None where all recipients were refused."""
     if report.final is not None:
         return _refusal(case, report.final, phase=Phase.REPLY)
+    if report.begun_behind:
+        return _our_own("session_ended_behind", phase=report.phase)
     if report.fault is not None:
         return _broken(case, report, report.fault)
     if report.fenced:

@@ -38,6 +38,9 @@ EXTERNAL = "~external"
 #: How often one claim looks again after it has held back what a stopped sender has due.
 _ROUNDS = 5
 
+#: Contents up to this size, in octets, come with the claim.
+_SMALL = 65_536
+
 #: When nobody knows when a budget frees, because what uses it is still running: look again, in seconds.
 _LOOK_AGAIN = 5.0
 
@@ -53,6 +56,7 @@ class Wish:
     more: int  # seats that it could use beside these
     lease: float  # seconds
     suspects: bool  # it may take a delivery that has lost a lease before, and will carry it alone
+    ahead: int = 0  # deliveries beyond those, for seats that will be free in a moment (decision record 0013)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +90,14 @@ class Claimed:
     alone: bool
     seat: str | None  # a new seat, for a session to be opened; None: use one of the free ones
     dsn: Mapping[str, Any] | None = None  # reports to ask the peer for: notify, return, envid (RFC 3461)
+    octets: bytes | None = None  # what goes after DATA; None: it is large, and read when it is its turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     claimed: tuple[Claimed, ...]
     again_in: float | None  # seconds until a permit, a retry or the end of a pause; None: when rung
+    drained: bool = False  # nothing else is due now: the next look is for `again_in` or the bell
     suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
     lost_seats: frozenset[str] = (
         frozenset()
@@ -102,13 +108,18 @@ _LOCK_LANE = text("SELECT paused_until, troubles, turn FROM lanes WHERE name = :
 _ADD_LANE = text("INSERT INTO lanes (name, route) VALUES (:lane, :route) ON CONFLICT DO NOTHING")
 _NOW = text("SELECT clock_timestamp()")
 
-_SEATS = text("""
-    SELECT count(*) AS taken, array_agg(id) FILTER (WHERE id = ANY(:seats)) AS kept,
-           min(lease_until) AS free_at
-      FROM connections WHERE lane = :lane AND lease_until > :now
+# All that a claim has to know of its lane before it looks at what is due, in one round trip. The time is
+# read by a statement of its own behind the lock: the row may have been waited for.
+_STANDING = text("""
+    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
+    SELECT clock.now, seats.*,
+           EXISTS (SELECT 1 FROM attempts WHERE lane = :lane AND ended_at IS NULL) AS running,
+           EXISTS (SELECT 1 FROM stops WHERE lane = :lane) AS stopped
+      FROM clock CROSS JOIN LATERAL (
+           SELECT count(*) AS taken, array_agg(id) FILTER (WHERE id = ANY(:seats)) AS kept,
+                  min(lease_until) AS free_at
+             FROM connections WHERE lane = :lane AND lease_until > clock.now) AS seats
 """)
-
-_RUNNING = text("SELECT count(*) FROM attempts WHERE lane = :lane AND outcome IS NULL")
 
 # The first delivery of each group (external or not, priority, application): the index is read once a group,
 # however many deliveries wait in it.
@@ -228,7 +239,7 @@ _TAKE = text("""
         RETURNING id
     )
     SELECT claimed.*, carried.recipients, carried.external_count, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain,
-           m.dsn
+           m.dsn, CASE WHEN m.size <= :small THEN (SELECT octets FROM contents WHERE message_id = m.id) END AS octets
       FROM claimed JOIN carried ON carried.delivery_id = claimed.id
       JOIN messages m ON m.id = claimed.message_id
      ORDER BY claimed.attempt_id
@@ -248,18 +259,22 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
 
     The caller commits, and must not touch a socket before.
     """
-    lane = await _locked(db, wish.lane, wish.route)
+    lane = await _lane(db, wish, limits)
     if lane.paused_until is not None and lane.paused_until > lane.now:
         return Claim(claimed=(), again_in=_seconds(lane.now, lane.paused_until))
-    if lane.troubles and await db.scalar(_RUNNING, {"lane": wish.lane}):
+    if lane.troubles and lane.running:
         return Claim(claimed=(), again_in=None)  # a probe is under way; its end rings
     windows = await pace.message_windows(db, wish.lane, limits, lane.now)
-    seats = await _seats(db, wish, limits, lane.now)
+    seats = lane.seats
     lost = frozenset(wish.seats) - seats.kept
     wish = replace(
-        wish, seats=[seat for seat in wish.seats if seat not in lost], more=min(wish.more, seats.left)
+        wish,
+        seats=[seat for seat in wish.seats if seat not in lost],
+        more=min(wish.more, seats.left),
+        # What waits for a seat would use up a window that is counted from the claim.
+        ahead=0 if windows or lane.troubles else wish.ahead,
     )
-    most = min([len(wish.seats) + wish.more, *(window.left for window in windows)])
+    most = min([len(wish.seats) + wish.more + wish.ahead, *(window.left for window in windows)])
     if lane.troubles:
         most = min(most, 1)
     if most <= 0:
@@ -290,42 +305,54 @@ async def _claim_up_to(
     for external in (True, False):
         if external and room.external_closed_until is not None:
             continue
-        choice = await _choose(db, wish, room, lane.now, most=most, external=external)
+        choice = await _choose(db, wish, room, lane, most=most, external=external)
         if choice.rows or not room.external_wanted:
             break
     if not choice.rows:
-        again_in = await _again_in(db, wish.lane, room, lane.now, held_back=choice.held_back)
-        return Claim(claimed=(), again_in=again_in, suspects_waiting=choice.suspects_waiting)
+        return Claim(
+            claimed=(),
+            again_in=await _again_in(db, wish.lane, room, lane.now, held_back=choice.held_back),
+            suspects_waiting=choice.suspects_waiting,
+        )
     claimed = await _take(db, wish, [row.id for row in choice.rows], now=lane.now, alone=choice.alone)
     await _count_turns(db, lane, wish.lane, choice.rows)
     # Nothing taken although something is due: its recipients are not, for an instant.
-    again_in = 0.0 if claimed else 0.5
-    return Claim(claimed=claimed, again_in=again_in, suspects_waiting=choice.suspects_waiting)
+    again_in: float | None = 0.0 if claimed else 0.5
+    drained = bool(claimed) and choice.everything and not lane.troubles and len(choice.rows) < most
+    if drained:
+        again_in = await _again_in(db, wish.lane, room, lane.now, held_back=False)
+    return Claim(
+        claimed=claimed, again_in=again_in, drained=drained, suspects_waiting=choice.suspects_waiting
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     rows: Sequence[Any] = ()
+    everything: bool = False  # that is due, as far as it was asked for
     alone: bool = False
     suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
     held_back: bool = False  # a stopped sender's deliveries were moved; there may be others behind them
 
 
 async def _choose(
-    db: AsyncConnection, wish: Wish, room: "_Room", now: datetime, *, most: int, external: bool
+    db: AsyncConnection, wish: Wish, room: "_Room", lane: "_Lane", *, most: int, external: bool
 ) -> _Choice:
     """Choose among what is due, without changing it."""
-    held_back = False
+    held_back, now = False, lane.now
     due: Sequence[Any] = ()
     for _ in range(_ROUNDS):
         wanted = {"lane": wish.lane, "now": now, "most": most, "external": external}
         due = (await db.execute(_DUE, wanted)).all()
-        due, held_back = await _without_stopped(db, wish.lane, due, now=now)
+        if lane.stopped:
+            due, held_back = await _without_stopped(db, wish.lane, due, now=now)
         if due or not held_back:
             break
     rows, alone = _part(due, suspects=wish.suspects)
+    fitting = await _fitting(db, rows, room)
     return _Choice(
-        rows=await _fitting(db, rows, room),
+        rows=fitting,
+        everything=external and not held_back and len(fitting) == len(due),
         alone=alone,
         suspects_waiting=not alone and any(row.lost for row in due),
         held_back=held_back,
@@ -396,12 +423,13 @@ async def _room(db: AsyncConnection, lane: str, limits: LaneLimits, now: datetim
         # One that comes this very moment is for the next claim, which counts: this one has not locked the row.
         return _Room(day=day, external=None, external_closed_until=now)
     tenant = await _locked(db, EXTERNAL, EXTERNAL)
+    tenant_now: datetime = (await db.execute(_NOW)).scalar_one()  # its row, too, may have been waited for
     closed_until = None
     if tenant.paused_until is not None and tenant.paused_until > now:
         closed_until = tenant.paused_until
     elif tenant.troubles and await db.scalar(_EXTERNAL_RUNNING):
         closed_until = now + timedelta(seconds=_LOOK_AGAIN)  # a probe is under way, on whichever lane
-    external = await pace.external_window(db, limits, tenant.now)
+    external = await pace.external_window(db, limits, tenant_now)
     return _Room(
         day=day,
         external=external,
@@ -455,35 +483,48 @@ async def _again_in(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lane:
-    paused_until: datetime | None
-    troubles: int
-    turn: int
-    now: datetime
-
-
-async def _locked(db: AsyncConnection, name: str, route: str) -> _Lane:
-    row = (await db.execute(_LOCK_LANE, {"lane": name})).one_or_none()
-    if row is None:
-        await db.execute(_ADD_LANE, {"lane": name, "route": route})
-        row = (await db.execute(_LOCK_LANE, {"lane": name})).one()
-    # The row may have been waited for: only now is the time that counts.
-    now: datetime = (await db.execute(_NOW)).scalar_one()
-    return _Lane(paused_until=row.paused_until, troubles=row.troubles, turn=row.turn, now=now)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Seats:
     left: int  # that nobody has
     kept: frozenset[str]  # free ones of this worker, which may believe in more
     free_at: datetime | None  # when one comes free, where this is what the worker waits for
 
 
-async def _seats(db: AsyncConnection, wish: Wish, limits: LaneLimits, now: datetime) -> _Seats:
-    row = (await db.execute(_SEATS, {"lane": wish.lane, "seats": list(wish.seats), "now": now})).one()
-    left, kept = max(limits.connections - row.taken, 0), frozenset(row.kept or ())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lane:
+    """A lane whose row is ours until the end of the transaction."""
+
+    paused_until: datetime | None
+    troubles: int
+    turn: int
+    now: datetime
+    running: bool  # an attempt is under way
+    stopped: bool  # senders rest
+    seats: _Seats
+
+
+async def _locked(db: AsyncConnection, name: str, route: str) -> Any:
+    row = (await db.execute(_LOCK_LANE, {"lane": name})).one_or_none()
+    if row is None:
+        await db.execute(_ADD_LANE, {"lane": name, "route": route})
+        row = (await db.execute(_LOCK_LANE, {"lane": name})).one()
+    return row
+
+
+async def _lane(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> _Lane:
+    """Lock the lane, and see how it stands."""
+    row = await _locked(db, wish.lane, wish.route)
+    now = (await db.execute(_STANDING, {"lane": wish.lane, "seats": list(wish.seats)})).one()
+    left, kept = max(limits.connections - now.taken, 0), frozenset(now.kept or ())
     waits = not left and wish.more and not kept
-    return _Seats(left=left, kept=kept, free_at=row.free_at if waits else None)
+    return _Lane(
+        paused_until=row.paused_until,
+        troubles=row.troubles,
+        turn=row.turn,
+        now=now.now,
+        running=now.running,
+        stopped=now.stopped,
+        seats=_Seats(left=left, kept=kept, free_at=now.free_at if waits else None),
+    )
 
 
 async def _take(
@@ -493,14 +534,21 @@ async def _take(
         {
             "delivery_id": delivery,
             "attempt_id": new_id("att"),
-            "seat": new_id("sea") if index >= len(wish.seats) else None,
+            "seat": new_id("sea") if 0 <= index - len(wish.seats) < wish.more else None,
             "alone": alone,
         }
         for index, delivery in enumerate(deliveries)
     ]
     taken = await db.execute(
         _TAKE,
-        {"rows": json.dumps(rows), "lane": wish.lane, "worker": wish.worker, "lease": wish.lease, "now": now},
+        {
+            "rows": json.dumps(rows),
+            "lane": wish.lane,
+            "worker": wish.worker,
+            "lease": wish.lease,
+            "now": now,
+            "small": _SMALL,
+        },
     )
     return tuple(
         Claimed(
@@ -523,6 +571,7 @@ async def _take(
             alone=row.alone,
             seat=row.seat,
             dsn=row.dsn,
+            octets=row.octets,
         )
         for row in taken
     )

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.ledger import facets, stops
 from service.ledger.claiming import EXTERNAL
+from service.ledger.engine import statement
 from service.ledger.ids import new_id
 from service.ledger.states import FINAL, Outcome, Status
 
@@ -90,16 +91,16 @@ class Closing:
         return 2_000 + sum(len(line.get("text", "")) for line in self.transcript)
 
 
-_FENCE = text("""
+_FENCE = """
     UPDATE attempts SET phase = 'dot'
-     WHERE id = ANY(:attempts) AND outcome IS NULL AND lease_until > clock_timestamp()
+     WHERE id = ANY($1) AND outcome IS NULL AND lease_until > clock_timestamp()
     RETURNING id
-""")
+"""
 
 
-async def fence(db: AsyncConnection, attempts: Sequence[str]) -> set[str]:
+async def fence(engine: AsyncEngine, attempts: Sequence[str]) -> set[str]:
     """Mark the attempts whose lease is still ours as having sent the dot; the rest must not."""
-    return set((await db.execute(_FENCE, {"attempts": list(attempts)})).scalars())
+    return {row["id"] for row in await statement(engine, _FENCE, list(attempts))}
 
 
 _SESSIONS = text("""
@@ -214,10 +215,10 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     for closing in closings:
         if closing.attempt_id not in judged:
             await _close_late(db, closing)
-    await _teach(db, ours)
+    await teach(db, ours)
 
 
-async def _teach(db: AsyncConnection, closings: Sequence[Closing]) -> None:
+async def teach(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     """Let lanes, senders and the tenant's budget rest or go on, as these attempts have shown.
 
     Rows of lanes are locked in the order of their names, and `EXTERNAL` last: as a claim does.

@@ -8,7 +8,7 @@ and a lost connection all belong to the second kind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -137,22 +137,43 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
-async def statement(engine: AsyncEngine, sql: str, *arguments: object) -> list[Any]:
-    """Run one statement that is a transaction by itself, and return its rows.
+Fetch = Callable[..., Awaitable[list[Any]]]
 
-    It goes to the driver as it is, with `$1` for the first argument: one round trip, without the BEGIN and
-    COMMIT of `transaction` and what SQLAlchemy does around a statement, which costs more than a small one.
-    JSON goes and comes as text.
+
+async def statement(engine: AsyncEngine, sql: str, *arguments: object) -> list[Any]:
+    """Run one statement that is a transaction by itself, and return its rows; see `straight`."""
+    async with straight(engine) as fetch:
+        return await fetch(sql, *arguments)
+
+
+@asynccontextmanager
+async def straight(engine: AsyncEngine) -> AsyncIterator[Fetch]:
+    """Give a way straight to the driver, outside a transaction, for the few statements that run all the time.
+
+    They go as they are, with `$1` for the first argument. What SQLAlchemy does around a statement costs more
+    than a small one does itself. JSON goes and comes as text.
     """
     with unavailable_as_such():
         async with engine.connect() as connection:
             driver = cast("asyncpg.Connection", (await connection.get_raw_connection()).driver_connection)
             try:
-                rows: list[Any] = await driver.fetch(sql, *arguments)
+                yield driver.fetch
             except PostgresError:
                 raise
             except BaseException:
                 # Cancelled, too late, or lost in the middle: nobody may read somebody else's answer from it.
                 driver.terminate()
                 raise
-            return rows
+
+
+@asynccontextmanager
+async def straight_transaction(engine: AsyncEngine) -> AsyncIterator[Fetch]:
+    """Give the same inside one transaction; commit at the end, roll back on an error."""
+    async with straight(engine) as fetch:
+        await fetch("BEGIN")
+        try:
+            yield fetch
+        except PostgresError:
+            await fetch("ROLLBACK")
+            raise
+        await fetch("COMMIT")

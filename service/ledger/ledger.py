@@ -28,11 +28,12 @@ from service.ledger import (
     replaying,
     reports,
     sweeping,
+    taken,
 )
 from service.ledger.acting import Acting
 from service.ledger.circumstances import Explaining
 from service.ledger.contents import Contents
-from service.ledger.engine import open_engine, transaction
+from service.ledger.engine import open_engine, straight_transaction, transaction
 from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
 from service.ledger.suppressing import Suppressions
@@ -46,6 +47,9 @@ _GROUP_OCTETS = 1_000_000
 
 #: Attempts that one grouped fence or close carries at the most.
 _GROUP_ATTEMPTS = 200
+
+#: Sessions that are remembered as written.
+_SESSIONS = 10_000
 
 
 class Ledger:
@@ -65,6 +69,7 @@ class Ledger:
         self._closes: Grouped[closing.Closing, None] = Grouped(
             self._close_group, most=_GROUP_OCTETS, weigh=lambda item: item.weight()
         )
+        self._sessions: set[str] = set()
         self.acting = Acting(engine)
         self.contents = Contents(engine)
         self.explaining = Explaining(engine)
@@ -236,8 +241,7 @@ class Ledger:
         return await self._fences.put(attempt_id)
 
     async def _fence_group(self, items: Sequence[str]) -> list[bool]:
-        async with transaction(self._engine) as db:
-            ours = await closing.fence(db, items)
+        ours = await closing.fence(self._engine, items)
         return [item in ours for item in items]
 
     async def close(self, result: closing.Closing) -> None:
@@ -245,9 +249,26 @@ class Ledger:
         await self._closes.put(result)
 
     async def _close_group(self, items: Sequence[closing.Closing]) -> list[None]:
-        async with transaction(self._engine) as db:
-            await closing.close(db, items)
+        plain = [item for item in items if taken.is_plain(item)]
+        others = [item for item in items if not taken.is_plain(item)]
+        if plain:
+            async with straight_transaction(self._engine) as fetch:
+                left = await taken.close(fetch, plain, known=self._sessions)
+            self._remember_sessions(plain)
+            others += [item for item in plain if item.attempt_id in left.late]
+            if left.resting:
+                async with transaction(self._engine) as db:
+                    await closing.teach(db, [item for item in plain if item.attempt_id not in left.late])
+        if others:
+            async with transaction(self._engine) as db:
+                await closing.close(db, others)
         return [None] * len(items)
+
+    def _remember_sessions(self, closings: Sequence[closing.Closing]) -> None:
+        """Remember which sessions the ledger has: the facts of each are written once."""
+        if len(self._sessions) > _SESSIONS:
+            self._sessions.clear()
+        self._sessions.update(each.session_id for each in closings if each.session_id and each.session_facts)
 
     async def lift_lane(self, lane: str) -> bool:
         """End the rest of a lane, because it was seen to work; return whether it rested."""

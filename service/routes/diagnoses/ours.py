@@ -250,6 +250,27 @@ OURS: tuple[Diagnosis, ...] = (
         faults=frozenset({"aborted"}),
     ),
     Diagnosis(
+        id="postroom.given_back",
+        title="The message went back into the queue before its turn",
+        explanation="A worker had it at hand when its route, its sender or a budget had to rest; nothing was sent.",
+        who="nobody",
+        remedy=("Nobody has to act: it goes as soon as what it waits for is over. It counts as no try.",),
+        kind=Class.T1,
+        source="decision record 0013",
+        faults=frozenset({"given_back"}),
+    ),
+    Diagnosis(
+        id="postroom.session_ended_behind",
+        title="The session ended with the message before this one",
+        explanation="Its commands were sent behind that message, and the peer had ended the session, or took"
+        " too long over that message. The peer has no message of this attempt.",
+        who="nobody",
+        remedy=("Nobody has to act: it goes at once on another session. It counts as no try.",),
+        kind=Class.T1,
+        source="RFC 2920, section 3.1; decision record 0013",
+        faults=frozenset({"session_ended_behind"}),
+    ),
+    Diagnosis(
         id="postroom.ledger_unavailable",
         title="The ledger could not be read",
         explanation="PostgreSQL was not available at that moment, and nothing is sent without it.",

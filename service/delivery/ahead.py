@@ -1,0 +1,86 @@
+"""What a worker has claimed for a lane before a seat is free for it (decision record 0013).
+
+On a lane without a limit of messages, a claim takes some deliveries more than there are free seats, so that
+a seat that comes free goes on at once, and so that the next message's commands can leave behind the dot of
+the one before (RFC 2920). They are as many as the lane carries in a tenth of a second, and at least one for
+each seat: none of them waits long, and a worker that dies leaves little behind.
+
+Trouble ends it: as soon as a route, a sender or a budget has to rest, everything that waits here goes back
+to the ledger, and nothing is claimed ahead until a message was taken again.
+"""
+
+import time
+from collections import deque
+
+from service.ledger.claiming import Claimed
+
+#: Seconds of the lane's work that may wait here, and deliveries at the most.
+_SECONDS, _MOST = 0.05, 100
+
+#: Seconds over which the lane's rate is measured.
+_MEASURED = 0.1
+
+#: A reply to the dot that takes longer than this, in seconds, lets nothing wait behind it.
+QUICK = 1.0
+
+#: How long nothing is sent behind a dot where a peer has ended a session there, in seconds.
+_WARY = 600.0
+
+
+class Ahead:
+    """The deliveries that wait for a seat, and how many may."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        """`allowed` is False for a lane that counts its messages: what waits here would use its limit up."""
+        self._allowed = allowed
+        self._waiting: deque[Claimed] = deque()
+        self._well = False  # the last attempt was taken
+        self._quick = False  # … and soon
+        self._wary_until = 0.0
+        self._since, self._carried, self._rate = time.monotonic(), 0, 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wanted(self, *, seats: int) -> int:
+        """Say how many more to claim beyond the free seats; 0 while enough wait here."""
+        if not (self._allowed and self._well):
+            return 0
+        most = min(max(int(self._rate * _SECONDS), seats), _MOST)
+        return most - len(self._waiting) if len(self._waiting) <= most // 2 else 0
+
+    def put(self, claimed: Claimed) -> None:
+        """Let it wait."""
+        self._waiting.append(claimed)
+
+    def take(self) -> Claimed | None:
+        """Take the one that has waited longest."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def take_for_behind(self) -> Claimed | None:
+        """Take one that may begin behind another one's dot; None where that would not be safe."""
+        if not (self._waiting and self._quick) or time.monotonic() < self._wary_until:
+            return None
+        first = self._waiting[0]
+        if first.alone or first.octets is None:
+            return None
+        return self._waiting.popleft()
+
+    def everything(self) -> list[Claimed]:
+        """Take all of them."""
+        waiting, self._waiting = list(self._waiting), deque()
+        return waiting
+
+    def carried(self, *, well: bool, dot_seconds: float | None) -> None:
+        """Learn from an attempt: whether it was taken, and how long the reply to its dot took."""
+        self._well = well
+        self._quick = well and dot_seconds is not None and dot_seconds < QUICK
+        self._carried += 1
+        now = time.monotonic()
+        if now - self._since >= _MEASURED:
+            self._rate = self._carried / (now - self._since)
+            self._since, self._carried = now, 0
+
+    def ended_behind(self) -> None:
+        """Learn that a peer ended a session behind a message: this one does not like to be hurried."""
+        self._wary_until = time.monotonic() + _WARY
