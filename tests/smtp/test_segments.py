@@ -88,15 +88,7 @@ async def converse(script: Script, cuts: Cuts, *, closing: int, behind: bool) ->
     """Transmit two messages to such a peer, the second begun behind the first one's dot or not."""
     server = await asyncio.start_server(CutPeer(script, cuts, closing=closing).converse, "127.0.0.1", 0)
     async with server:
-        peer = Peer(
-            host="localhost",
-            port=25,
-            connect_to=("127.0.0.1", server.sockets[0].getsockname()[1]),
-            ehlo_name="client.contoso.com",
-            tls=TlsMode.NONE,
-            timeouts=patient_timeouts(),
-        )
-        session = await open_session(peer, None, session_id="ses_test")
+        session = await open_session(_reaching(server), None, session_id="ses_test")
         this, other = a_parcel(an_envelope(ANA, BEN)), a_parcel(an_envelope(BEN, ANA))
         reports = [await session.transmit(this, before_dot=yes, behind=lambda: other if behind else None)]
         if session.begun is other:
@@ -104,6 +96,17 @@ async def converse(script: Script, cuts: Cuts, *, closing: int, behind: bool) ->
         ended = not session.usable
         session.abort()
     return [seen(report, ended=ended) for report in reports]
+
+
+def _reaching(server: asyncio.Server) -> Peer:
+    return Peer(
+        host="localhost",
+        port=25,
+        connect_to=("127.0.0.1", server.sockets[0].getsockname()[1]),
+        ehlo_name="client.contoso.com",
+        tls=TlsMode.NONE,
+        timeouts=patient_timeouts(),
+    )
 
 
 def seen(report: Report, *, ended: bool) -> dict[str, Any]:
@@ -166,3 +169,33 @@ async def test_all_at_once_lands_where_it_belongs() -> None:
         ("peer", "dot", "250 second"),
     ]
     assert (first["dot"], second["dot"]) == (True, True)
+
+
+async def test_a_word_too_many_lands_behind_the_last_reply() -> None:
+    """What nobody asked for, glued behind all replies to two messages, belongs to the second one."""
+    begin = b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n"
+    rest = b"250 first\r\n250 two\r\n250 two\r\n250 two\r\n354 two\r\n421 bye\r\n"
+    server = await asyncio.start_server(
+        CutPeer([{GROUP: begin}, {GROUP: rest}], Cuts(), closing=0).converse, "127.0.0.1", 0
+    )
+    async with server:
+        session = await open_session(_reaching(server), None, session_id="ses_test")
+        this, other = a_parcel(an_envelope(ANA, BEN)), a_parcel(an_envelope(BEN, ANA))
+        first = await session.transmit(this, before_dot=yes, behind=lambda: other)
+        second = await session.transmit(other, before_dot=yes)
+
+    assert first.final is not None
+    assert (first.fault, first.transcript[-1]["text"]) == (None, "250 first")
+    assert (second.transcript[-1]["text"], second.transcript[-1]["phase"]) == ("421 bye", "data")
+    assert second.fault is not None
+    assert (second.fault.code, second.dot_sent) == ("closing", False)
+
+
+async def test_a_lost_step_shows_at_the_reset() -> None:
+    """A refusal of DATA, and then a 354 in the place of RSET's reply: the refusal was somebody else's."""
+    script = [{GROUP: b"250 ok\r\n250 ok\r\n250 one too many\r\n554 no\r\n"}, {RESET: b"354 go\r\n"}]
+
+    (report,) = await converse(script, Cuts(), closing=0, behind=False)
+
+    assert report["fault"][1] == "unexpected_code"
+    assert (report["mail"], report["recipients"], report["data"], report["dot"]) == (None, {}, None, False)
