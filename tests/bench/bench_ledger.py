@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,7 @@ _WAITING = 1000
 _LANE = "limited"
 _QUEUE = "queue"
 _LIMITS = LaneLimits(connections=3, messages_per_minute=30, messages_per_hour=None, recipients_per_day=10_000)
+_ROOMY = replace(_LIMITS, connections=100)  # so that it may claim ten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ async def _houses(closing: AsyncExitStack, sink: Program, loader: Program) -> tu
     now = datetime.now(UTC)
     day, month = now - timedelta(days=1), now - timedelta(days=31)
     await _fill(small, originals, _RECENT, oldest=day, newest=now - timedelta(minutes=1), run="recent")
-    await backlog(small, _WAITING, run="wait", routes=[_QUEUE], token=tokens[0])
+    await backlog(small, _WAITING, run="wait", routes=[_QUEUE, _LANE], token=tokens[0])
     assert small.api is not None
     await small.stop(small.api)
     large = closing.enter_context(small.twin("million"))
@@ -216,7 +217,8 @@ def _parts(loader: Program) -> list[tuple[str, float, Part]]:
         ("list page, tag, GET", 1.2, _read(loader, lambda _: "/messages?limit=20&tag=receipt")),
         ("list page, domain", 1.2, _page(facets={"domain": "example.com"})),
         ("list page, a span of time", 1.2, _page(created_before=yesterday)),
-        ("list page, subject", 1.2, _page(subject="recibo")),
+        ("list page, a word of every subject", 1.2, _page(subject="recibo")),
+        ("list page, a word of few subjects", 1.2, _page(subject="000123")),
         (
             "list page, recipient, GET",
             1.2,
@@ -225,6 +227,11 @@ def _parts(loader: Program) -> list[tuple[str, float, Part]]:
         ("lane use", 1.2, _each(lambda house: house.ledger.lane_state(_LANE, _LIMITS))),
         ("sweep", 1.2, _each(_sweep)),
         ("claim of ten", 1.3, lambda house: claim_seconds(house.stack, lane=_QUEUE)),
+        (
+            "claim of ten, a mailbox's lane",
+            1.3,
+            lambda house: claim_seconds(house.stack, lane=_LANE, limits=_ROOMY),
+        ),
         ("accept", 1.5, _each(_accept)),
         ("accept, POST", 1.5, _post(loader)),
     ]
