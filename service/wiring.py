@@ -33,6 +33,7 @@ from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
 from service.ledger.sealing import Seal
+from service.memory import keep_small
 from service.routes.mx import MxFinder
 from service.routes.preflight.check import Ground, Preflights
 from service.routes.preflight.conduct import Conductor, Nudge
@@ -229,6 +230,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
     from service.submission.serving import serve
 
     async with api_app(settings) as app:
+        tidying = asyncio.create_task(keep_small())
         await serve(
             app,
             host=host or settings.api.host,
@@ -239,6 +241,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
             ),
             grace=settings.dispatch.shutdown_grace.total_seconds(),
         )
+        await end_tasks([tidying])
 
 
 async def run_worker(settings: Settings) -> None:
@@ -269,6 +272,7 @@ async def run_worker(settings: Settings) -> None:
             stack.push_async_callback(
                 end_tasks, [asyncio.create_task(route_keeper(settings, kit, nudge=Bell(redis).ring).run())]
             )
+        stack.push_async_callback(end_tasks, [asyncio.create_task(keep_small())])
         keeper = SuppressionKeeper(ledger, interval=rules.poll_interval)
         stack.push_async_callback(end_tasks, [asyncio.create_task(keeper.run())])
         dispatcher = await stack.enter_async_context(webhook_dispatcher(settings))

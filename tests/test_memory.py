@@ -30,6 +30,33 @@ def test_a_module_that_is_loaded_stays() -> None:
     assert sys.modules["json"] is json
 
 
+_PIECES = """
+from service.memory import give_back
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 // 1_000_000
+
+before = resident()
+pieces = [b"x" * 65_536 for _ in range(1000)]
+pin = b"y" * 65_536  # what is still needed lies above them
+del pieces
+left = resident() - before
+give_back()
+print(left, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_what_lies_free_goes_back_to_the_system() -> None:
+    """What came in a thousand pieces and was freed is still the process's own, until it is given back."""
+    said = subprocess.run([sys.executable, "-c", _PIECES], capture_output=True, check=True).stdout
+    left, after = map(int, said.split())
+
+    assert left > 40
+    assert after < 10
+
+
 _TORN_HEAP = """
 import sys
 if sys.argv[1] == "given back":
