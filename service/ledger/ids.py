@@ -16,6 +16,7 @@ Kind = Literal[
 ]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHAPE = re.compile(r"([a-z]{3})_([0-9A-HJKMNP-TV-Z]{26})")
 
 
@@ -31,7 +32,8 @@ def first_id(kind: Kind, at: datetime) -> str:
 
 
 def _written(number: int) -> str:
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    # Two digits of the alphabet, thirteen times: a name is made often.
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_id(text: str, kind: Kind) -> bool:

@@ -20,6 +20,7 @@ from service.submission.contract import documentation
 from service.submission.contract.document import document
 from service.submission.door import Checks, Clock, Door, Health
 from service.submission.envelope import Envelope
+from service.submission.express import Express
 from service.submission.feed import events, webhooks
 from service.submission.feed.telling import Telling
 from service.submission.history import content, finding, reading, why
@@ -136,6 +137,15 @@ def create_app(
     app.add_exception_handler(LedgerUnavailable, _on_ledger_unavailable)
     app.add_exception_handler(RequestValidationError, _on_bad_parameters)
     app.add_exception_handler(HTTPException, _on_refusal)
+    app.add_middleware(
+        Express,
+        endpoints=sending.express(door),
+        refusals={
+            Problem: _on_problem,
+            LedgerUnavailable: _on_ledger_unavailable,
+            HTTPException: _on_refusal,
+        },
+    )
     app.add_middleware(Envelope)
     app.add_middleware(BodiesInFlight, bodies=door.bodies)
     app.add_middleware(ErrorsInTheirForm)  # around the envelope, which has refusals of its own

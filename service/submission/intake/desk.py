@@ -66,6 +66,7 @@ class Taken:
 
     results: Sequence[dict[str, Any] | Problem]
     uses: tuple[Use, ...] = ()
+    text: str | None = None  # the answer as it is stored, where the request has a key
 
     def headers(self) -> dict[str, str]:
         """Say what is left of the key's quota."""
@@ -103,6 +104,7 @@ class Desk:
         self._contents = Contents(door)
         self._suppressed = Suppressed(door.ledger)
         self._in_hand = InHand()
+        self.waiters = 0  # requests that wait for their messages' end
         self._traffic: Readings[_Traffic] = Readings(most=1)
 
     # -- taking ----------------------------------------------------------------------------
@@ -204,12 +206,10 @@ class Desk:
             ordered = _placed([_plain(shown.get(each) or results[each]) for each in asked], refused)
             if not messages:
                 return Taken(results=ordered)
+            whole = _whole(request, ordered, one=one, request_id=request_id)
             submission = Submission(
                 messages=list(messages.values()),
-                reservations=[
-                    *_reservations(messages, shown),
-                    *_whole(request, ordered, one=one, request_id=request_id),
-                ],
+                reservations=[*_reservations(messages, shown), *whole],
                 quota=allowances(key),
             )
             budget.extend(submission.octets() / 5_000_000)
@@ -218,7 +218,7 @@ class Desk:
                 self._accepted(messages.values(), traffic)
                 if request is not None:
                     self._in_hand.use(key.application, request)
-                return Taken(results=ordered, uses=outcome.uses)
+                return Taken(results=ordered, uses=outcome.uses, text=whole[0].answer if whole else None)
             if isinstance(outcome, OverQuota):
                 raise over_quota(outcome)
             if isinstance(outcome, Busy):
@@ -400,7 +400,8 @@ def _whole(
     if request is None:
         return []
     written = answer(results, request_id=request_id)
-    return [Reservation(key=request, answer=json.dumps(written["data"][0] if one else written))]
+    shown = written["data"][0] if one else written
+    return [Reservation(key=request, answer=json.dumps(shown, ensure_ascii=False, separators=(",", ":")))]
 
 
 def answer(results: Sequence[dict[str, Any] | Problem], *, request_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,12 @@ _PREFER_PARAMETER = {
     "schema": {"type": "string"},
     "description": "`wait=N`: answer when the messages have come to their end, or after N seconds (60 at the most).",
 }
+
+
+def express(door: Door) -> dict[tuple[str, str], Callable[[Request], Awaitable[Response]]]:
+    """List what goes past the framework (`express`)."""
+    send = _Sending(door, door.desk).send
+    return {("POST", "/messages"): send, ("POST", "/v1/messages"): send}
 
 
 def endpoints(door: Door) -> APIRouter:
@@ -143,7 +149,6 @@ class _Sending:
         self._door = door
         self._desk = desk
         self._expectations = Expectations(door.ledger, door.lane_limits)
-        self._waiters = 0
 
     async def send(self, request: Request) -> Response:
         """Keep the message and send it by the right route at the right pace.
@@ -271,17 +276,19 @@ class _Sending:
         headers = taken.headers()
         results = list(taken.results)
         wait = _wait(request)
-        if wait is not None and self._waiters < self._door.limits.waiters:
-            self._waiters += 1
+        if wait is not None and self._desk.waiters < self._door.limits.waiters:
+            self._desk.waiters += 1
             try:
                 results = await self._at_their_end(request, results, key, wait)
             finally:
-                self._waiters -= 1
+                self._desk.waiters -= 1
             headers["Preference-Applied"] = f"wait={wait:.0f}"
         if one:
             shown = results[0]
             assert not isinstance(shown, Problem), "a single message's problem is raised"
             headers["Location"] = f"/messages/{shown['id']}"
+            if taken.text is not None and wait is None:
+                return Response(taken.text, status_code=202, headers=headers, media_type="application/json")
             return JSONResponse(shown, status_code=202, headers=headers)
         return JSONResponse(answer(results, request_id=request_id(request)), status_code=202, headers=headers)
 
@@ -336,7 +343,9 @@ def _entry(entry: object, index: int) -> models.BatchItemIn:
 def _reserved(path: str, key: str | None, request: Request, kind: str, body: bytes) -> IdempotencyKey | None:
     if key is None:
         return None
-    fingerprint = hashlib.sha256(f"{kind}?{request.url.query}\n".encode() + body).hexdigest()
+    fingerprint = hashlib.sha256(
+        f"{kind}?".encode() + request.scope["query_string"] + b"\n" + body
+    ).hexdigest()
     return IdempotencyKey(path=path, key=key, sha256=fingerprint)
 
 

@@ -127,7 +127,7 @@ class ErrorsInTheirForm:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _PATHS.fullmatch(scope["path"]):
+        if scope["type"] != "http" or "/emails" not in scope["path"] or not _PATHS.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         await self._app(scope, receive, _Translator(send))

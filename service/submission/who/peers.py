@@ -60,6 +60,7 @@ def _inside(address: Ip, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+@lru_cache(maxsize=1000)
 def _read(written: str) -> Ip | None:
     try:
         address = ip_address(written)
