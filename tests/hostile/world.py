@@ -1,7 +1,7 @@
 """A service with something of everything in it, for tests that ask every operation."""
 
-import re
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
