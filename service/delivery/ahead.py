@@ -5,8 +5,9 @@ a seat that comes free goes on at once, and so that the next message's commands 
 the one before (RFC 2920). They are as many as the lane carries in a tenth of a second, and at least one for
 each seat: none of them waits long, and a worker that dies leaves little behind.
 
-Trouble ends it: as soon as a route, a sender or a budget has to rest, everything that waits here goes back
-to the ledger, and nothing is claimed ahead until a message was taken again.
+Trouble ends it: as soon as a route, a sender or a budget has to rest, the ledger is away, or nothing moves for
+some seconds, everything that waits here goes back to the ledger, and nothing is claimed ahead until a message was
+taken again.
 """
 
 import time
@@ -23,6 +24,9 @@ _MEASURED = 0.1
 #: A reply to the dot that takes longer than this, in seconds, lets nothing wait behind it.
 QUICK = 1.0
 
+#: How long a delivery waits here, or behind the dot of another one, before it goes another way, in seconds.
+PATIENCE = 5.0
+
 #: How long nothing is sent behind a dot where a peer has ended a session there, in seconds.
 _WARY = 600.0
 
@@ -34,6 +38,7 @@ class Ahead:
         """`allowed` is False for a lane that counts its messages: what waits here would use its limit up."""
         self._allowed = allowed
         self._waiting: deque[Claimed] = deque()
+        self._came_at: deque[float] = deque()  # when each of them did
         self._well = False  # the last attempt was taken
         self._quick = False  # … and soon
         self._wary_until = 0.0
@@ -52,23 +57,32 @@ class Ahead:
     def put(self, claimed: Claimed) -> None:
         """Let it wait."""
         self._waiting.append(claimed)
+        self._came_at.append(time.monotonic())
 
     def take(self) -> Claimed | None:
         """Take the one that has waited longest."""
-        return self._waiting.popleft() if self._waiting else None
+        if not self._waiting:
+            return None
+        self._came_at.popleft()
+        return self._waiting.popleft()
 
     def take_for_behind(self) -> Claimed | None:
         """Take one that may begin behind another one's dot; None where that would not be safe."""
         if not (self._waiting and self._quick) or time.monotonic() < self._wary_until:
             return None
         first = self._waiting[0]
-        if first.alone or first.octets is None:
-            return None
-        return self._waiting.popleft()
+        return None if first.alone or first.octets is None else self.take()
+
+    def patience(self) -> float | None:
+        """Say for how many seconds the first may still wait here; None where nothing does."""
+        return max(self._came_at[0] + PATIENCE - time.monotonic(), 0.0) if self._came_at else None
 
     def everything(self) -> list[Claimed]:
-        """Take all of them."""
-        waiting, self._waiting = list(self._waiting), deque()
+        """Take all of them; no more are wanted until a message was taken."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._came_at.clear()
+        self._well = False
         return waiting
 
     def carried(self, *, well: bool, dot_seconds: float | None) -> None:

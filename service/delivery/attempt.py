@@ -70,6 +70,7 @@ class Attempt:
         self.claimed = claimed
         self.dot_seconds: float | None = None  # how long the reply to the dot took
         self.begun_behind = False  # the session ended with the message before
+        self.without_ledger = False  # the ledger was away, or would not let the dot leave
         self._lane = lane
         self._seat = seat
         self._kit = kit
@@ -192,6 +193,7 @@ class Attempt:
                 self._case, refused=False, detail=exc.detail, retry_after=exc.retry_after
             )
         except LedgerUnavailable:  # before the first octet: the content could not be read
+            self.without_ledger = True
             return verdict.judge_without_ledger(self._case)
         except Exception as exc:
             # A bug of ours must not cost the other messages their worker. Its type is enough for
@@ -206,7 +208,7 @@ class Attempt:
         session = self._began_on
         if session is not None and session.begun is self._parcel and self._parcel is not None:
             self._know(session.facts)
-            return self._judge(await self._transmit(session, self._parcel, behind))
+            return self._judge(_behind(await self._transmit(session, self._parcel, behind)))
         octets = self.claimed.octets
         if octets is None:
             octets = await self._kit.ledger.octets(self.claimed.message_id)
@@ -221,7 +223,11 @@ class Attempt:
     async def _transmit(self, session: Session, parcel: Parcel, behind: Behind) -> Report:
         def following() -> Parcel | None:
             found = behind(session)
-            return None if found is None else found.begin_behind(session)
+            try:
+                return None if found is None else found.begin_behind(session)
+            except Exception:  # a bug, and that one's own: it shows again when its turn comes
+                log.exception("attempt.not_begun_behind", attempt=self.claimed.attempt_id)
+                return None
 
         report = await session.transmit(parcel, before_dot=self._fence, behind=following)
         if self._dot_at is not None and report.final is not None:
@@ -232,6 +238,7 @@ class Attempt:
         self._transcript = list(report.transcript)
         self._number = report.number or None
         self.begun_behind = report.begun_behind
+        self.without_ledger = report.fenced
         return verdict.judge(self._case, report)
 
     def _parcel_of(self, octets: bytes) -> Parcel:
@@ -338,6 +345,16 @@ class Attempt:
         phase = Phase.DOT if self._fenced else Phase.CONNECT
         entry = Entry(at=datetime.now(UTC), who="note", phase=phase, text=text)
         self._transcript.append(entry.as_json())
+
+
+def _behind(report: Report) -> Report:
+    """Read the report of a message that was begun behind another one's dot.
+
+    A 421 where the reply to its MAIL stands is the farewell behind the message before: it may come at any time
+    (RFC 5321 §3.8). Where it means more than this session, the next one hears it too.
+    """
+    farewell = report.mail is not None and report.mail.code == 421
+    return replace(report, begun_behind=True) if farewell else report
 
 
 def _names(claimed: Claimed, lane: Lane, *, tenant_id: str) -> dict[str, str]:

@@ -13,11 +13,12 @@ nothing is sent meanwhile.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 
 import structlog
 
-from service.delivery.ahead import Ahead
+from service.delivery.ahead import PATIENCE, Ahead
 from service.delivery.attempt import Attempt, Kit
 from service.delivery.seats import Seat, Seats, close_all
 from service.delivery.verdict import Judgement
@@ -30,8 +31,8 @@ from service.smtp.session import Session
 
 log = structlog.get_logger()
 
-#: How long a message waits behind the dot of another one before it goes another way, in seconds.
-_PATIENCE = 5.0
+#: How often a drain that has much to do looks at everything that is due, in seconds.
+_AT_EVERYTHING = 2.0
 
 #: Waits longer than this are also given to arq's clock, so that any worker can take over.
 _WORTH_A_JOB = 1.0
@@ -72,7 +73,10 @@ class Drain:
         self._ahead = Ahead(allowed=not counted)
         self._rides: dict[asyncio.Task[None], Ride] = {}
         self._records: set[asyncio.Task[None]] = set()
+        self._troubles = 0  # of attempts that are not written down yet
         self._limits = limits
+        self._first_due: datetime | None = None  # before it nothing waited, at the last look
+        self._look_at_everything = 0.0
         self._drained = False  # nothing was due beside what is in hand; what comes rings
 
     def ring(self) -> None:
@@ -89,6 +93,7 @@ class Drain:
     async def _drain(self) -> None:
         while not self._stopping:
             self._bell.clear()
+            await self._close_superfluous()
             try:
                 again_in = await self._fill()
             except (LedgerUnavailable, TimeoutError):
@@ -96,8 +101,8 @@ class Drain:
             except Exception:
                 log.exception("drain.bug", lane=self.lane.route.name)
                 again_in = self._kit.policy.poll_interval
-            await self._close_superfluous()
             await self._rest(again_in)
+        await self._close_superfluous()
 
     async def stop(self, *, grace: float) -> None:
         """Take nothing new, finish what is in hand, abort what is left after `grace` seconds."""
@@ -121,7 +126,9 @@ class Drain:
 
     async def _fill(self) -> float | None:
         """Claim as long as there is something to claim; say when to look again."""
-        while not self._stopping:
+        if self._ahead.patience() == 0.0:
+            self._give_back_ahead()
+        while not (self._stopping or self._troubles):
             free = self._seats.free()
             room = self._seats.most - len(self._seats)
             ahead = self._ahead.wanted(seats=len(self._seats))
@@ -136,25 +143,45 @@ class Drain:
                 lease=self._kit.policy.lease,
                 suspects=not self._suspects.in_hand,
                 ahead=ahead,
+                from_due=self._from_due(),
             )
+            if self._suspects.in_hand:
+                # Before the claim: it may be over before that has come back.
+                self._suspects.wait(self)
             asked_at = time.monotonic()
             async with asyncio.timeout(self._kit.policy.lease / 2):
                 claim = await self._kit.ledger.claim(wish, self._limits)
             free = self._without_lost(free, claim.lost_seats)
-            if claim.suspects_waiting:
-                self._suspects.wait(self)
+            self._first_due = None if claim.drained else claim.first_due
             if not claim.claimed:
+                self._first_due = None
+                if wish.from_due is not None:
+                    continue  # nothing behind the bound: look at everything
                 self._drained = False
                 await self._defer_to_the_clock(claim)
                 return claim.again_in
             for claimed in claim.claimed:
                 self._start(claimed, free, asked_at=asked_at)
             self._seat_who_waits()
+            if self._troubles:
+                self._give_back_ahead()  # it came while the claim was under way
             self._drained = claim.drained
             if claim.drained:
                 await self._defer_to_the_clock(claim)
                 return claim.again_in
-        return None
+        return None  # the end of what is in hand rings, and so does the record of a trouble
+
+    def _from_due(self) -> datetime | None:
+        """Say from when on to look; now and then at everything.
+
+        Before the first delivery of the last look nothing waited. But a transaction that began before it may
+        have ended since, and its deliveries were due when it began.
+        """
+        now = time.monotonic()
+        if self._first_due is None or now >= self._look_at_everything:
+            self._look_at_everything = now + _AT_EVERYTHING
+            return None
+        return self._first_due
 
     def _without_lost(self, seats: list[Seat], lost: Collection[str]) -> list[Seat]:
         """Leave out the seats that are no longer ours: nothing travels on them again, they are closed."""
@@ -175,18 +202,18 @@ class Drain:
         else:
             self._ahead.put(claimed)
             return
-        self._ride(seat, claimed)
+        self._ride(seat, self._attempt(claimed, seat))
 
     def _seat_who_waits(self) -> None:
         """Use seats that came free while the claim was under way."""
         for seat in self._seats.free():
-            claimed = self._ahead.take()
-            if claimed is not None:
-                self._ride(seat, claimed)
+            attempt = self.following(seat) if len(self._ahead) else None
+            if attempt is not None:
+                self._ride(seat, attempt)
 
-    def _ride(self, seat: Seat, claimed: Claimed) -> None:
+    def _ride(self, seat: Seat, first: Attempt) -> None:
         seat.busy = True
-        ride = Ride(seat, self._attempt(claimed, seat), drain=self)
+        ride = Ride(seat, first, drain=self)
         task = asyncio.create_task(ride.run())
         self._rides[task] = ride
         task.add_done_callback(self._rides.pop)
@@ -210,7 +237,7 @@ class Drain:
         """Give the next attempt for a seat that has come free."""
         if seat.lost:
             return None
-        claimed = self._ahead.take()
+        claimed = self._still_ours(self._ahead.take())
         self._ring_when_low()
         return None if claimed is None else self._attempt(claimed, seat)
 
@@ -219,8 +246,15 @@ class Drain:
         most = self.lane.limits.messages_per_connection
         if seat.lost or (most is not None and session.messages >= most):
             return None
-        claimed = self._ahead.take_for_behind()
+        claimed = self._still_ours(self._ahead.take_for_behind())
         return None if claimed is None else self._attempt(claimed, seat)
+
+    def _still_ours(self, claimed: Claimed | None) -> Claimed | None:
+        """Begin nothing whose lease may be over: it goes back, and so does what was claimed with it."""
+        if claimed is None or self._kit.keeper.holds(claimed.attempt_id):
+            return claimed
+        self._give_back_waiting([claimed, *self._ahead.everything()])
+        return None
 
     def ended(self, attempt: Attempt, judgement: Judgement) -> None:
         """Take a judged attempt: learn from it, and have it written down beside what goes on."""
@@ -228,13 +262,15 @@ class Drain:
             self._ahead.ended_behind()
         else:
             self._ahead.carried(well=judgement.lane_well, dot_seconds=attempt.dot_seconds)
-        if judgement.trouble is not None:
+        if judgement.trouble is not None or attempt.without_ledger:
             self._give_back_ahead()
         self._record(attempt)
 
     def freed(self, seat: Seat) -> None:
         """Take a seat back whose ride is over."""
         self._seats.release(seat)
+        if seat.lost:
+            self._give_back_ahead()  # there may be no other seat to carry it
         if seat.lost or not self._drained:
             self.ring()
 
@@ -244,12 +280,17 @@ class Drain:
 
     def _give_back_ahead(self) -> None:
         """Let everything go back that waits for a seat: its turn does not come now."""
-        for claimed in self._ahead.everything():
+        self._give_back_waiting(self._ahead.everything())
+
+    def _give_back_waiting(self, waiting: Sequence[Claimed]) -> None:
+        for claimed in waiting:
             attempt = self._attempt(claimed, Seat(id=""))
             attempt.give_back()
             self._record(attempt)
 
     def _record(self, attempt: Attempt) -> None:
+        # What has to rest is known to no claim before it is written.
+        self._troubles += attempt.judgement.trouble is not None
         task = asyncio.create_task(self._recorded(attempt))
         self._records.add(task)
         task.add_done_callback(self._records.discard)
@@ -261,6 +302,7 @@ class Drain:
         except Exception:
             log.exception("attempt.bug", attempt=claimed.attempt_id)
         finally:
+            self._troubles -= attempt.judgement.trouble is not None
             self._kit.keeper.let_go(claimed.attempt_id)
             if claimed.alone:
                 self._suspects.over()
@@ -290,7 +332,7 @@ class Drain:
     async def _rest(self, again_in: float | None) -> None:
         """Wait for the bell, or until something is due, or until a seat has been idle for too long."""
         idle = self._seats.next_superfluous(idle=self._kit.policy.idle_session)
-        waits = [wait for wait in (again_in, idle) if wait is not None]
+        waits = [wait for wait in (again_in, idle, self._ahead.patience()) if wait is not None]
         try:
             async with asyncio.timeout(max(min(waits), 0.001) if waits else None):
                 await self._bell.wait()
@@ -327,7 +369,7 @@ class Ride:
     def _begin_behind(self, session: Session) -> Attempt | None:
         self._behind = self._drain.behind(self._seat, session)
         if self._behind is not None:
-            self._patience = asyncio.get_running_loop().call_later(_PATIENCE, self._wait_no_longer)
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE, self._wait_no_longer)
         return self._behind
 
     def _take_behind(self) -> Attempt | None:
@@ -339,7 +381,9 @@ class Ride:
 
     def _wait_no_longer(self) -> None:
         """Let the message behind go another way: the peer takes long over the one before."""
-        behind = self._behind
-        if behind is not None and behind.disown():
-            self._behind = None
-            self._drain.ended(behind, behind.judgement)
+        behind, self._behind = self._behind, None
+        if behind is None:
+            return
+        if not behind.disown():
+            behind.give_back()  # it had not begun: the peer does not offer what it needs
+        self._drain.ended(behind, behind.judgement)

@@ -21,7 +21,7 @@ are looked at.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -41,6 +41,9 @@ _ROUNDS = 5
 #: Contents up to this size, in octets, come with the claim.
 _SMALL = 65_536
 
+#: Before everything that was ever due.
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
+
 #: When nobody knows when a budget frees, because what uses it is still running: look again, in seconds.
 _LOOK_AGAIN = 5.0
 
@@ -56,6 +59,7 @@ class Wish:
     more: int  # seats that it could use beside these
     lease: float  # seconds
     suspects: bool  # it may take a delivery that has lost a lease before, and will carry it alone
+    from_due: datetime | None = None  # look at nothing that was due before; None: at everything
     ahead: int = 0  # deliveries beyond those, for seats that will be free in a moment (decision record 0013)
 
 
@@ -97,8 +101,8 @@ class Claimed:
 class Claim:
     claimed: tuple[Claimed, ...]
     again_in: float | None  # seconds until a permit, a retry or the end of a pause; None: when rung
+    first_due: datetime | None = None  # before it nothing waited; None: nobody knows
     drained: bool = False  # nothing else is due now: the next look is for `again_in` or the bell
-    suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
     lost_seats: frozenset[str] = (
         frozenset()
     )  # of `Wish.seats`: their leases have run out, nothing may use them
@@ -122,16 +126,17 @@ _STANDING = text("""
 """)
 
 # The first delivery of each group (external or not, priority, application): the index is read once a group,
-# however many deliveries wait in it.
+# however many deliveries wait in it. What was due before `from_due` is left alone: there an old snapshot,
+# a dump's for example, keeps the entries of all that was claimed since it was taken.
 _HEADS = """
     WITH RECURSIVE heads AS (
         (SELECT external, priority, application, due_at FROM deliveries
-          WHERE lane = :lane AND due_at IS NOT NULL
+          WHERE lane = :lane AND due_at IS NOT NULL AND due_at >= :from_due
           ORDER BY external, priority, application, due_at LIMIT 1)
         UNION ALL
         SELECT next.* FROM heads CROSS JOIN LATERAL (
             SELECT external, priority, application, due_at FROM deliveries
-             WHERE lane = :lane AND due_at IS NOT NULL
+             WHERE lane = :lane AND due_at IS NOT NULL AND due_at >= :from_due
                AND (external, priority, application) > (heads.external, heads.priority, heads.application)
              ORDER BY external, priority, application, due_at LIMIT 1) AS next
     )
@@ -142,7 +147,7 @@ _HEADS = """
 _DUE = text(
     _HEADS  # noqa: S608  (our own words)
     + """, ready AS (
-        SELECT external, priority, application FROM heads WHERE due_at <= :now AND (:external OR NOT external)
+        SELECT * FROM heads WHERE due_at <= :now AND (:external OR NOT external)
     ), waiting AS (
         SELECT d.id, d.due_at, ready.priority, t.served,
                row_number() OVER (PARTITION BY ready.priority, ready.application ORDER BY d.due_at, d.id) AS turn
@@ -157,7 +162,8 @@ _DUE = text(
           FROM waiting ORDER BY place LIMIT :most
     )
     SELECT d.id, d.lost, d.sender, d.application, d.external,
-           (SELECT count(DISTINCT application) FROM ready) AS applications
+           (SELECT count(DISTINCT application) FROM ready) AS applications,
+           (SELECT min(due_at) FROM heads) AS first_due
       FROM picked JOIN deliveries d ON d.id = picked.id
      WHERE d.due_at <= :now
      ORDER BY picked.place
@@ -274,6 +280,8 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
         # What waits for a seat would use up a window that is counted from the claim.
         ahead=0 if windows or lane.troubles else wish.ahead,
     )
+    # Nor does a suspect wait for one: the worker's end in the meantime would be laid at its door.
+    wish = replace(wish, suspects=wish.suspects and bool(wish.seats or wish.more))
     most = min([len(wish.seats) + wish.more + wish.ahead, *(window.left for window in windows)])
     if lane.troubles:
         most = min(most, 1)
@@ -312,18 +320,16 @@ async def _claim_up_to(
         return Claim(
             claimed=(),
             again_in=await _again_in(db, wish.lane, room, lane.now, held_back=choice.held_back),
-            suspects_waiting=choice.suspects_waiting,
         )
     claimed = await _take(db, wish, [row.id for row in choice.rows], now=lane.now, alone=choice.alone)
     await _count_turns(db, lane, wish.lane, choice.rows)
     # Nothing taken although something is due: its recipients are not, for an instant.
     again_in: float | None = 0.0 if claimed else 0.5
-    drained = bool(claimed) and choice.everything and not lane.troubles and len(choice.rows) < most
+    everything = choice.everything and len(claimed) == len(choice.rows)
+    drained = bool(claimed) and everything and not lane.troubles and len(choice.rows) < most
     if drained:
         again_in = await _again_in(db, wish.lane, room, lane.now, held_back=False)
-    return Claim(
-        claimed=claimed, again_in=again_in, drained=drained, suspects_waiting=choice.suspects_waiting
-    )
+    return Claim(claimed=claimed, again_in=again_in, drained=drained)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +337,6 @@ class _Choice:
     rows: Sequence[Any] = ()
     everything: bool = False  # that is due, as far as it was asked for
     alone: bool = False
-    suspects_waiting: bool = False  # what is due must be carried alone, and this worker could not
     held_back: bool = False  # a stopped sender's deliveries were moved; there may be others behind them
 
 
@@ -342,31 +347,34 @@ async def _choose(
     held_back, now = False, lane.now
     due: Sequence[Any] = ()
     for _ in range(_ROUNDS):
-        wanted = {"lane": wish.lane, "now": now, "most": most, "external": external}
+        wanted = {
+            "lane": wish.lane,
+            "now": now,
+            "most": most,
+            "external": external,
+            "suspects": wish.suspects,
+            "from_due": wish.from_due or _EVER,
+        }
         due = (await db.execute(_DUE, wanted)).all()
         if lane.stopped:
             due, held_back = await _without_stopped(db, wish.lane, due, now=now)
         if due or not held_back:
             break
-    rows, alone = _part(due, suspects=wish.suspects)
+    rows, alone = _part(due)
     fitting = await _fitting(db, rows, room)
     return _Choice(
         rows=fitting,
-        everything=external and not held_back and len(fitting) == len(due),
+        everything=external and wish.suspects and not held_back and len(fitting) == len(due),
         alone=alone,
-        suspects_waiting=not alone and any(row.lost for row in due),
         held_back=held_back,
     )
 
 
-def _part(due: Sequence[Any], *, suspects: bool) -> tuple[Sequence[Any], bool]:
+def _part(due: Sequence[Any]) -> tuple[Sequence[Any], bool]:
     """Part the suspects from the rest: a delivery that lost a lease is carried alone."""
-    if suspects and due and due[0].lost:
+    if due and due[0].lost:
         return due[:1], True
-    innocent = [row for row in due if not row.lost]
-    if innocent:
-        return innocent, False
-    return (due[:1], True) if suspects and due else ([], False)
+    return [row for row in due if not row.lost], False
 
 
 async def _without_stopped(
@@ -469,7 +477,7 @@ async def _again_in(
     db: AsyncConnection, lane: str, room: _Room, now: datetime, *, held_back: bool
 ) -> float | None:
     """Say when there may be something to claim, after a claim that took nothing."""
-    next_due = (await db.execute(_NEXT_DUE, {"lane": lane, "now": now})).one()
+    next_due = (await db.execute(_NEXT_DUE, {"lane": lane, "now": now, "from_due": _EVER})).one()
     times = [next_due.at]
     if held_back:
         times.append(now + timedelta(milliseconds=50))
