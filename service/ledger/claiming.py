@@ -325,11 +325,11 @@ async def _claim_up_to(
     await _count_turns(db, lane, wish.lane, choice.rows)
     # Nothing taken although something is due: its recipients are not, for an instant.
     again_in: float | None = 0.0 if claimed else 0.5
-    everything = choice.everything and len(claimed) == len(choice.rows)
+    everything = choice.everything and wish.from_due is None and len(claimed) == len(choice.rows)
     drained = bool(claimed) and everything and not lane.troubles and len(choice.rows) < most
     if drained:
         again_in = await _again_in(db, wish.lane, room, lane.now, held_back=False)
-    return Claim(claimed=claimed, again_in=again_in, drained=drained)
+    return Claim(claimed=claimed, again_in=again_in, drained=drained, first_due=choice.rows[0].first_due)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
