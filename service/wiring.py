@@ -25,6 +25,7 @@ from service.delivery.bell import Bell, open_redis
 from service.delivery.calling import Caller
 from service.delivery.checks import RouteKeeper
 from service.delivery.keeper import Keeper
+from service.delivery.room import Room
 from service.delivery.schedule import Policy, Retry
 from service.delivery.suppressing import SuppressionKeeper
 from service.delivery.tasks import end as end_tasks
@@ -274,6 +275,7 @@ async def run_worker(settings: Settings) -> None:
             mx=MxFinder(settings.resolver()),
             keeper=Keeper(ledger, lease=rules.lease),
             policy=rules,
+            room=Room(settings.dispatch.contents_in_flight),
         )
         book = settings.route_book()
         lanes = [lane for lane in book.lanes() if lane.route.enabled]

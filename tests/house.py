@@ -27,6 +27,7 @@ from service import wiring
 from service.delivery.attempt import Kit
 from service.delivery.bell import open_redis
 from service.delivery.keeper import Keeper
+from service.delivery.room import Room
 from service.delivery.worker import Worker
 from service.ledger import Ledger
 from service.ledger.ids import new_id
@@ -173,6 +174,7 @@ class House(Door):
             mx=MxFinder(self.settings.resolver()),
             keeper=Keeper(ledger, lease=rules.lease),
             policy=rules,
+            room=Room(self.settings.dispatch.contents_in_flight),
         )
         worker = Worker(
             self.settings.route_book().lanes(),

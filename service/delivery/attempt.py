@@ -22,6 +22,7 @@ import structlog
 
 from service.delivery import verdict
 from service.delivery.keeper import Keeper
+from service.delivery.room import Room
 from service.delivery.schedule import Policy
 from service.delivery.seats import Seat
 from service.delivery.verdict import Case, Judgement
@@ -54,6 +55,7 @@ class Kit:
     mx: MxFinder
     keeper: Keeper
     policy: Policy
+    room: Room
 
 
 #: Gives the attempt that may begin behind this one's dot, on the session; None: nothing may, or there is none.
@@ -210,8 +212,12 @@ class Attempt:
             self._know(session.facts)
             return self._judge(_behind(await self._transmit(session, self._parcel, behind)))
         octets = self.claimed.octets
-        if octets is None:
-            octets = await self._kit.ledger.octets(self.claimed.message_id)
+        if octets is not None:
+            return await self._carry(octets, behind)
+        async with self._kit.room.of(self._lane.name, self.claimed.size):
+            return await self._carry(await self._kit.ledger.octets(self.claimed.message_id), behind)
+
+    async def _carry(self, octets: bytes, behind: Behind) -> Judgement:
         parcel = self._parcel_of(octets)
         report = await self._transmit(await self._session(), parcel, behind)
         if report.untouched:

@@ -197,6 +197,11 @@ class Dispatch(Group):
     queue_limit: int = Field(
         default=100_000, ge=1, description="So many recipients may wait; then new messages get a 503."
     )
+    contents_in_flight: Size = Field(
+        default=256_000_000,
+        ge=1_000_000,
+        description="Octets of large messages that a worker holds at a time; the others wait for room.",
+    )
 
 
 class ChecksShape(Group):
