@@ -156,6 +156,7 @@ _DUE = text(
                SELECT id, due_at FROM deliveries
                 WHERE lane = :lane AND external = ready.external AND priority = ready.priority
                   AND application = ready.application AND due_at <= :now AND expires_at > :now
+                  AND (:suspects OR lost = 0)
                 ORDER BY due_at LIMIT :most) AS d
     ), picked AS MATERIALIZED (
         SELECT id, row_number() OVER (ORDER BY priority, turn, served NULLS FIRST, due_at, id) AS place

@@ -1,0 +1,326 @@
+"""Claiming ahead and beginning behind the dot: nothing lost, doubled, leaked or stalled by it (decision record 0013).
+
+The witness is the other side: what the peer saw is laid beside the ledger, transaction by transaction.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.house import Door, House, a_house, a_message, copies, smarthost
+from tests.invariants import assert_sound
+from tests.peer import ScriptedPeer, Transaction
+from tests.waiting import eventually
+
+
+async def submit_many(door: Door, count: int, *, first: int = 0, **changes: Any) -> dict[str, str]:
+    """Send messages to as many recipients, in batches; return id by recipient."""
+    sent: dict[str, str] = {}
+    for start in range(first, first + count, 500):
+        recipients = [f"user{n}@example.com" for n in range(start, min(start + 500, first + count))]
+        batch = [a_message(to=[recipient], **changes) for recipient in recipients]
+        answer = await door.client.post("/messages/batch", json=batch)
+        assert answer.status_code == 202, answer.text
+        sent |= zip(recipients, (each["id"] for each in answer.json()["data"]), strict=True)
+    return sent
+
+
+async def query(database_url: str, sql: str, *arguments: object) -> list[Any]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await connection.fetch(sql, *arguments)
+    finally:
+        await connection.close()
+
+
+async def all_sent(database_url: str, count: int, *, within: float = 40.0) -> None:
+    """Wait until so many recipients are sent, and see that no other is left."""
+
+    async def states() -> bool:
+        rows = await query(database_url, "SELECT status, count(*) FROM recipients GROUP BY status")
+        assert {row[0]: row[1] for row in rows} == {"sent": count}
+        return True
+
+    await eventually(states, within=within)
+
+
+async def assert_the_ledger_is_the_wire(
+    database_url: str, peer: ScriptedPeer, sent: Mapping[str, str]
+) -> list[Any]:
+    """Every transaction that the peer saw has one attempt with its replies; what it did not see says why.
+
+    Every message has one recipient of its own. Returns the attempts.
+    """
+    rows = await query(
+        database_url,
+        """SELECT a.*, a.recipients #>> '{0,email}' AS email, a.recipients #> '{0,reply}' AS rcpt,
+                  a.error ->> 'code' AS fault FROM attempts a ORDER BY a.id""",
+    )
+    seen: dict[str, list[Transaction]] = {}
+    for transaction in peer.transactions:
+        for path, _ in transaction.rcpts:
+            seen.setdefault(path, []).append(transaction)
+    for recipient in sent:
+        attempts = [row for row in rows if row["email"] == recipient]
+        on_the_wire = [row for row in attempts if row["session_message"] is not None]
+        transactions = seen.get(recipient, [])
+        # A peer that has closed reads nothing more, and one that refused MAIL writes no recipients down.
+        unseen = len(on_the_wire) - len(transactions)
+        assert 0 <= unseen <= sum(row["phase"] == "mail" for row in on_the_wire), recipient
+        finals = [each.final_reply for each in transactions if each.final_reply]
+        heard = [row["reply"] for row in on_the_wire if row["phase"] == "reply"]
+        assert len(heard) == len(finals), recipient
+    return rows
+
+
+def outcomes(rows: Sequence[Any]) -> Counter[tuple[str, str | None]]:
+    return Counter((row["outcome"], row["fault"]) for row in rows)
+
+
+async def paused_lanes(database_url: str) -> int:
+    (row,) = await query(
+        database_url, "SELECT count(*) FROM lanes WHERE troubles > 0 OR paused_until IS NOT NULL"
+    )
+    return int(row[0])
+
+
+async def tries(database_url: str) -> Counter[int]:
+    return Counter(row[0] for row in await query(database_url, "SELECT tries FROM recipients"))
+
+
+# -- a peer that does not like to be hurried -----------------------------------------------------
+
+
+CLOSES: dict[str, dict[str, Any]] = {
+    "each time": {"reply": "250 2.0.0 OK", "then": "close"},
+    "with a farewell": {"reply": "250 2.0.0 OK", "glue": b"421 4.4.2 too many messages\r\n", "then": "close"},
+}
+
+
+@pytest.mark.parametrize("how", CLOSES)
+@pytest.mark.parametrize("every", [1, 2])
+async def test_a_peer_that_ends_the_session_behind_a_message(
+    database_url: str, redis_url: str, tmp_path: Path, how: str, every: int
+) -> None:
+    """A 250 and the end of the session: one copy each, no rest, no try of its own, and nobody hurries it again."""
+    async with ScriptedPeer() as peer:
+        count = 0
+
+        def due(_: str) -> bool:
+            nonlocal count
+            count += 1
+            return count > 10 and count % every == 0
+
+        peer.on("dot", when=due, **CLOSES[how])
+        route = smarthost(peer, limits={"connections": 3})
+        async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
+            sent = await submit_many(house, 120)
+            await all_sent(database_url, 120)
+            await eventually(lambda: _none_open(database_url))
+            rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
+
+    assert {recipient: copies(peer, recipient) for recipient in sent} == dict.fromkeys(sent, 1)
+    behind = [row for row in rows if row["fault"] == "session_ended_behind"]
+    assert set(outcomes(rows)) <= {("sent", None), ("deferred", "session_ended_behind")}
+    assert 1 <= len(behind) <= 3  # at most once on each connection, and never again
+    assert await paused_lanes(database_url) == 0
+    assert await tries(database_url) == {1: 120}
+    await assert_sound(database_url)
+
+
+async def _none_open(database_url: str) -> bool:
+    return not await query(database_url, "SELECT 1 FROM attempts WHERE outcome IS NULL")
+
+
+async def test_a_reply_that_does_not_come_holds_nobody_else_up(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """No reply to one dot: that message is uncertain at its time; the one begun behind goes another way before."""
+    async with ScriptedPeer() as peer:
+        waited = peer.on("dot", then="stall", times=1, when=lambda _: len(peer.taken) > 20)
+        route = smarthost(peer, limits={"connections": 2}, timeouts={"dot": "8s"})
+        async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
+            sent = await submit_many(house, 60)
+            await all_sent(database_url, 60)
+            rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
+
+    assert waited.acted == 1
+    (uncertain,) = [row for row in rows if row["outcome"] == "uncertain"]
+    (behind,) = [row for row in rows if row["fault"] == "session_ended_behind"]
+    (again,) = [row for row in rows if row["email"] == behind["email"] and row["outcome"] == "sent"]
+    assert again["ended_at"] < uncertain["ended_at"]
+    expected = {recipient: 1 + (recipient == uncertain["email"]) for recipient in sent}
+    assert {recipient: copies(peer, recipient) for recipient in sent} == expected
+    assert await tries(database_url) == {1: 59, 2: 1}
+    assert await paused_lanes(database_url) == 0
+    await assert_sound(database_url)
+
+
+REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "message now": ("dot", {"reply": "451 4.6.0 Later"}),
+    "message for ever": ("dot", {"reply": "554 5.6.0 Corrupt message content"}),
+    "recipient": ("rcpt", {"reply": "550 5.1.1 No such user"}),
+    "sender": ("mail", {"reply": "501 5.1.7 Invalid address"}),
+    "data": ("data", {"reply": "554 5.6.0 Not this one"}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+async def test_a_refusal_is_for_its_own_message_only(
+    database_url: str, redis_url: str, tmp_path: Path, what: str
+) -> None:
+    """Of messages that begin behind each other, those that are refused fail, and all the others are untouched."""
+    phase, does = REFUSALS[what]
+    async with ScriptedPeer() as peer:
+        refused = {f"user{n}@example.com" for n in range(20, 60, 4)}
+        if phase == "mail":
+            peer.on("mail", when=lambda path: path == "other@contoso.com", **does)
+        else:
+            peer.on(phase, when=lambda path: path in refused, **does)
+        route = smarthost(peer, limits={"connections": 1})
+        dispatch = {"retry": {"first": "30s", "factor": 1, "cap": "30s"}}
+        async with a_house(
+            database_url, redis_url, routes=[route], folder=tmp_path, dispatch=dispatch
+        ) as house:
+            batch = [
+                a_message(
+                    to=[f"user{n}@example.com"],
+                    **{"from": "other@contoso.com"} if f"user{n}@example.com" in refused else {},
+                )
+                for n in range(60)
+            ]
+            answer = await house.client.post("/messages/batch", json=batch)
+            assert answer.status_code == 202
+            sent = {each["recipients"][0]["email"]: each["id"] for each in answer.json()["data"]}
+
+            async def over() -> bool:
+                found = await query(
+                    database_url, "SELECT status, count(*) AS n FROM recipients GROUP BY status"
+                )
+                count = {row["status"]: row["n"] for row in found}
+                assert count.pop("sent", 0) == 50
+                return count in ({"failed": 10}, {"deferred": 10})
+
+            await eventually(over)
+            await eventually(lambda: _none_open(database_url))
+            rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
+
+    for recipient in sent:
+        mine = [row for row in rows if row["email"] == recipient and row["fault"] != "given_back"]
+        assert len(mine) == 1
+        assert (mine[0]["outcome"] == "sent") == (recipient not in refused)
+    assert await begun_behind(database_url) & refused
+    assert await paused_lanes(database_url) == 0
+    await assert_sound(database_url)
+
+
+async def begun_behind(database_url: str) -> set[str]:
+    """List the recipients whose commands left before the reply to the dot of the message before on the session."""
+    rows = await query(
+        database_url,
+        """SELECT a.recipients #>> '{0,email}' FROM attempts a
+             JOIN attempts b ON b.session_id = a.session_id AND b.session_message = a.session_message - 1
+            WHERE (a.transcript #>> '{0,at}')::timestamptz < (b.transcript #>> '{-1,at}')::timestamptz""",
+    )
+    return {str(row[0]) for row in rows}
+
+
+# -- trouble -------------------------------------------------------------------------------------
+
+#: Rests of seconds: long enough to see that nothing is begun in them.
+RESTING = {"retry": {"first": "2s", "factor": 1, "cap": "900s"}}
+
+
+async def resting_and_quiet(database_url: str) -> bool:
+    """Say whether the lane rests and nothing is in hand."""
+    rests = "SELECT 1 FROM lanes WHERE paused_until > clock_timestamp()"
+    return bool(await query(database_url, rests)) and await _none_open(database_url)
+
+
+@pytest.mark.parametrize("trouble", ["server busy", "no connection"])
+async def test_trouble_of_the_lane_sends_back_what_waits(
+    database_url: str, redis_url: str, tmp_path: Path, trouble: str
+) -> None:
+    """The first refusals of each connection are all; what waited goes back untried, and all of it in the end."""
+    seats = 8
+    async with ScriptedPeer() as peer:
+        route = smarthost(peer, limits={"connections": seats})
+        async with a_house(
+            database_url, redis_url, routes=[route], folder=tmp_path, dispatch=RESTING
+        ) as house:
+            sent = await submit_many(house, 300)
+            await eventually(lambda: len(peer.taken) > 60)
+            if trouble == "server busy":
+                rule = peer.on("dot", reply="451 4.3.2 Server busy")
+            else:
+                rule = peer.on("connect", then="close")
+                await peer.hang_up()
+            await eventually(lambda: resting_and_quiet(database_url))
+            refused = rule.acted
+            peer.behave()
+            await all_sent(database_url, 300)
+            await eventually(lambda: _none_open(database_url))
+            rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
+
+    print("REFUSED", refused, outcomes(rows))
+    # Each connection's own, and what had begun behind that.
+    assert 1 <= refused <= 2 * seats
+    assert {recipient: copies(peer, recipient) for recipient in sent} == dict.fromkeys(sent, 1)
+    assert any(row["fault"] == "given_back" for row in rows)
+    assert all(row["session_message"] is None for row in rows if row["fault"] == "given_back")
+    assert await paused_lanes(database_url) == 0
+    await assert_sound(database_url)
+
+
+async def test_a_sender_that_may_not_send_holds_up_only_itself(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """A few refusals rest the sender; what others have in between goes on, and the rest of the sender's later."""
+    seats = 4
+    async with ScriptedPeer() as peer:
+        denied = "554 5.2.252 SendAsDenied; noreply@contoso.com not allowed to send as other@contoso.com"
+        rule = peer.on("dot", reply=denied, when=lambda path: path.startswith("other"))
+        route = smarthost(peer, limits={"connections": seats})
+        dispatch = {"retry": {"first": "1s", "factor": 1, "cap": "1s"}}
+        async with a_house(
+            database_url, redis_url, routes=[route], folder=tmp_path, dispatch=dispatch
+        ) as house:
+            batch = [
+                a_message(to=[f"{who}{n}@example.com"], **{"from": f"{who}@contoso.com"})
+                for n in range(120)
+                for who in ("noreply", "other")
+            ]
+            answer = await house.client.post("/messages/batch", json=batch)
+            assert answer.status_code == 202
+            others = sum(("other" in each["recipients"][0]["email"]) for each in answer.json()["data"])
+            await eventually(lambda: sum(each.mail.startswith("noreply") for each in peer.taken) == 120)
+            await eventually(lambda: _none_open(database_url))
+            refused = rule.acted
+            peer.behave()
+
+            async def over() -> bool:
+                found = await query(
+                    database_url, "SELECT status, count(*) AS n FROM recipients GROUP BY status"
+                )
+                states = {row["status"]: row["n"] for row in found}
+                return set(states) == {"sent", "failed"} and sum(states.values()) == 240
+
+            await eventually(over)
+            failed = await query(database_url, "SELECT message_id FROM recipients WHERE status = 'failed'")
+
+    print(
+        "REFUSED",
+        refused,
+        len(failed),
+        outcomes(await query(database_url, "SELECT outcome, error ->> 'code' AS fault FROM attempts")),
+    )
+    assert others == 120
+    assert 1 <= refused <= 2 * seats
+    assert len(failed) <= refused + 2  # probes
+    assert await paused_lanes(database_url) == 0
+    await assert_sound(database_url)
