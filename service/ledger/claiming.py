@@ -117,7 +117,8 @@ _NOW = text("SELECT clock_timestamp()")
 _STANDING = text("""
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
     SELECT clock.now, seats.*,
-           EXISTS (SELECT 1 FROM attempts WHERE lane = :lane AND ended_at IS NULL) AS running,
+           CASE WHEN :troubles THEN EXISTS (SELECT 1 FROM attempts WHERE lane = :lane AND ended_at IS NULL)
+           END AS running,
            EXISTS (SELECT 1 FROM stops WHERE lane = :lane) AS stopped
       FROM clock CROSS JOIN LATERAL (
            SELECT count(*) AS taken, array_agg(id) FILTER (WHERE id = ANY(:seats)) AS kept,
@@ -197,6 +198,7 @@ _TAKE_TURNS = text("""
 
 _COUNT_TURNS = text("UPDATE lanes SET turn = turn + :count WHERE name = :lane")
 
+# `coalesce`: recipients are found by their delivery, and not by the index of states (see `taken`).
 _TAKE = text("""
     WITH taken AS (
         SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
@@ -204,7 +206,7 @@ _TAKE = text("""
     ), before AS (
         SELECT r.delivery_id, r.message_id, r.position, r.status FROM recipients r
           JOIN taken ON taken.delivery_id = r.delivery_id
-         WHERE r.status IN ('scheduled', 'queued', 'deferred', 'uncertain') AND r.due_at <= :now
+         WHERE coalesce(r.status) IN ('scheduled', 'queued', 'deferred', 'uncertain') AND r.due_at <= :now
            FOR UPDATE OF r
     ), claimed AS (
         UPDATE deliveries d SET due_at = NULL, attempt_id = taken.attempt_id, attempts = d.attempts + 1
@@ -256,7 +258,7 @@ _TAKE = text("""
 _COUNTS = text("""
     SELECT delivery_id, count(*) AS recipients, count(*) FILTER (WHERE external) AS external
       FROM recipients
-     WHERE delivery_id = ANY(:deliveries) AND status IN ('scheduled', 'queued', 'deferred', 'uncertain')
+     WHERE delivery_id = ANY(:deliveries) AND coalesce(status) IN ('scheduled', 'queued', 'deferred', 'uncertain')
      GROUP BY delivery_id
 """)
 
@@ -506,7 +508,7 @@ class _Lane:
     troubles: int
     turn: int
     now: datetime
-    running: bool  # an attempt is under way
+    running: bool  # an attempt is under way; asked only where the lane has troubles
     stopped: bool  # senders rest
     seats: _Seats
 
@@ -522,7 +524,11 @@ async def _locked(db: AsyncConnection, name: str, route: str) -> Any:
 async def _lane(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> _Lane:
     """Lock the lane, and see how it stands."""
     row = await _locked(db, wish.lane, wish.route)
-    now = (await db.execute(_STANDING, {"lane": wish.lane, "seats": list(wish.seats)})).one()
+    now = (
+        await db.execute(
+            _STANDING, {"lane": wish.lane, "seats": list(wish.seats), "troubles": row.troubles > 0}
+        )
+    ).one()
     left, kept = max(limits.connections - now.taken, 0), frozenset(now.kept or ())
     waits = not left and wish.more and not kept
     return _Lane(
@@ -530,7 +536,7 @@ async def _lane(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> _Lane:
         troubles=row.troubles,
         turn=row.turn,
         now=now.now,
-        running=now.running,
+        running=bool(now.running),
         stopped=now.stopped,
         seats=_Seats(left=left, kept=kept, free_at=now.free_at if waits else None),
     )

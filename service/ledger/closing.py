@@ -91,9 +91,10 @@ class Closing:
         return 2_000 + sum(len(line.get("text", "")) for line in self.transcript)
 
 
+# `coalesce` here and below: each row is found by its key, and not by the index of what is open (see `taken`).
 _FENCE = """
     UPDATE attempts SET phase = 'dot'
-     WHERE id = ANY($1) AND outcome IS NULL AND lease_until > clock_timestamp()
+     WHERE id = ANY($1) AND coalesce(outcome) IS NULL AND lease_until > clock_timestamp()
     RETURNING id
 """
 
@@ -119,7 +120,7 @@ _JUDGE = text("""
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            id text, outcome text, phase text, recipients jsonb, reply jsonb, error jsonb, transcript jsonb,
            session_id text, session_message integer, peer_trailer jsonb, due_in float8)
-     WHERE a.id = row.id AND a.outcome IS NULL
+     WHERE a.id = row.id AND coalesce(a.outcome) IS NULL
     RETURNING a.id
 """)
 
@@ -135,7 +136,7 @@ _MOVE = text("""
            message_id text, position smallint, attempt_id text, status text, reason text, reply jsonb,
            error jsonb, due_in float8, counts boolean, final boolean)
      WHERE r.message_id = row.message_id AND r.position = row.position AND r.attempt_id = row.attempt_id
-       AND r.status = :status
+       AND coalesce(r.status) = :status
     RETURNING r.message_id, r.position
 """)
 

@@ -26,7 +26,7 @@ LOST_ALONE_BEFORE_HELD = 3
 
 _RENEW_ATTEMPTS = text("""
     UPDATE attempts SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-     WHERE id = ANY(:ids) AND outcome IS NULL AND lease_until > clock_timestamp()
+     WHERE id = ANY(:ids) AND coalesce(outcome) IS NULL AND lease_until > clock_timestamp()
     RETURNING id
 """)
 

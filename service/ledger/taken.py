@@ -21,6 +21,8 @@ from service.ledger.states import Outcome, Status
 if TYPE_CHECKING:
     from service.ledger.closing import Closing
 
+# `coalesce` keeps PostgreSQL from going by the index of what is open: with an old snapshot in the database, a
+# dump's for example, that one still has all that was closed since. Each row is found by its key.
 _JUDGE = """
     WITH opened AS (
         INSERT INTO sessions (id, worker, route, lane, facts)
@@ -35,7 +37,7 @@ _JUDGE = """
       FROM jsonb_to_recordset($1::jsonb) AS row(
            id text, phase text, recipients jsonb, reply jsonb, transcript jsonb, session_id text,
            session_message integer, peer_trailer jsonb)
-     WHERE a.id = row.id AND a.outcome IS NULL
+     WHERE a.id = row.id AND coalesce(a.outcome) IS NULL
     RETURNING a.id
 """
 
@@ -46,7 +48,7 @@ _MOVE = """
       FROM jsonb_to_recordset($1::jsonb) AS row(
            message_id text, position smallint, attempt_id text, reason text, reply jsonb)
      WHERE r.message_id = row.message_id AND r.position = row.position AND r.attempt_id = row.attempt_id
-       AND r.status = 'sending' AND row.attempt_id = ANY($2)
+       AND coalesce(r.status) = 'sending' AND row.attempt_id = ANY($2)
 """
 
 # The delivery is due when the first of its open recipients is; it is over when none is open.
