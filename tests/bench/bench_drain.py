@@ -8,6 +8,7 @@ forgotten transaction holds an old snapshot.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -38,6 +39,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 LANE = "smarthost"
 CONNECTIONS = 10  # of a lane without limits, and of the bare loop
 _TENTHS = 10
+_TENTH_LIMIT = 120.0  # seconds
 
 
 async def backlog(
@@ -130,7 +132,9 @@ async def _drain(stack: Stack, sink: SmtpSink, bare: Program | None, *, count: i
         had, before = sink.count(), stack.cpu()
         os.kill(worker.pid, signal.SIGCONT)
         began = time.monotonic()
-        await reached(sink, had + drained.tenth, within=600)
+        # A drain that crawls is measured for so long and not to its end.
+        with contextlib.suppress(AssertionError):
+            await reached(sink, had + drained.tenth, within=_TENTH_LIMIT)
         os.kill(worker.pid, signal.SIGSTOP)
         seconds = time.monotonic() - began
         await asyncio.sleep(0.1)
@@ -144,6 +148,9 @@ async def _drain(stack: Stack, sink: SmtpSink, bare: Program | None, *, count: i
             drained.bare.append(some / sent["seconds"])
             drained.bare_cpu.append(sent["cpu"] / some)
         drained.claims.append(await _paused_claims(stack, worker.pid))
+        if done < drained.tenth:
+            os.kill(worker.pid, signal.SIGCONT)
+            return drained
     os.kill(worker.pid, signal.SIGCONT)
     await stack.settled()
     assert await stack.count("status <> 'sent'") == 0
@@ -168,7 +175,8 @@ async def test_backlog(table: Table, tmp_path: Path, *, snapshot: bool) -> None:
             drained = await _drain(stack, sink, bare, count=count)
     if not snapshot:
         _tell_rate(table, drained, count=count, noise=str(noise))
-    first, last = drained.claims[1], drained.claims[-2]  # behind the last tenth nothing may be left to claim
+    first, last = drained.claims[1], drained.claims[-1]
+    crawled = len(drained.rates) < _TENTHS
     most = 1.5 if snapshot else 1.2
     table.add(
         Figure(
@@ -176,8 +184,10 @@ async def test_backlog(table: Table, tmp_path: Path, *, snapshot: bool) -> None:
             + (", with an old snapshot open" if snapshot else ""),
             goal=f"≤ {most:g} ×",
             reached=f"{last / first:.2f} × ({ms(first)} → {ms(last)})",
-            met=last <= most * first,
-            beside="claims of ten, each tenth: " + ", ".join(f"{each * 1000:.1f}" for each in drained.claims),
+            met=last <= most * first and not crawled,
+            beside=f"ms for a claim of ten, each tenth: {', '.join(f'{each * 1000:.1f}' for each in drained.claims)};"
+            f" messages a second: {', '.join(f'{rate:.0f}' for rate in drained.rates)}"
+            + (f"; given up, a tenth took more than {_TENTH_LIMIT:.0f} s" if crawled else ""),
             noise=str(noise),
         )
     )
@@ -185,7 +195,7 @@ async def test_backlog(table: Table, tmp_path: Path, *, snapshot: bool) -> None:
 
 def _tell_rate(table: Table, drained: Drained, *, count: int, noise: str) -> None:
     ratio = median([ours / bare for ours, bare in zip(drained.rates, drained.bare, strict=True)])
-    middle = sorted(drained.cpu, key=lambda each: each["all"])[_TENTHS // 2]
+    middle = sorted(drained.cpu, key=lambda each: each["all"])[len(drained.cpu) // 2]
     table.add(
         Figure(
             name=f"draining a backlog of {count:,}, one worker",
@@ -197,6 +207,7 @@ def _tell_rate(table: Table, drained: Drained, *, count: int, noise: str) -> Non
             noise=noise,
         )
     )
+    assert len(drained.rates) == _TENTHS, f"a tenth took more than {_TENTH_LIMIT:.0f} s"
     growth = drained.memory[-1] - drained.memory[0]
     table.add(
         Figure(

@@ -110,7 +110,8 @@ class SmtpSink:
         """Return how many messages it has taken."""
         with self.counter.open("rb") as file:
             file.seek(max(self.counter.stat().st_size - 100, 0))
-            words = file.read().decode("ascii").replace("\r", "\n").strip().rpartition("\n")[2].split()
+            # Each record ends with a CR; the last one may be half written.
+            words = file.read().decode("ascii").rpartition("\r")[0].rpartition("\r")[2].split()
         return next((int(word.removeprefix("mesg=")) for word in words if word.startswith("mesg=")), 0)
 
 
