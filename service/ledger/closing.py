@@ -92,10 +92,13 @@ class Closing:
 
 
 # `coalesce` here and below: each row is found by its key, and not by the index of what is open (see `taken`).
+# Attempts are locked in the order of their names wherever several are: a renewal has all of a worker's.
 _FENCE = """
-    UPDATE attempts SET phase = 'dot'
-     WHERE id = ANY($1) AND coalesce(outcome) IS NULL AND lease_until > clock_timestamp()
-    RETURNING id
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM attempts WHERE id = ANY($1) AND coalesce(outcome) IS NULL ORDER BY id FOR UPDATE)
+    UPDATE attempts SET phase = 'dot' FROM mine
+     WHERE attempts.id = mine.id AND lease_until > clock_timestamp()
+    RETURNING attempts.id
 """
 
 
@@ -112,6 +115,8 @@ _SESSIONS = text("""
 """)
 
 _JUDGE = text("""
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM attempts WHERE id = ANY(:ids) AND coalesce(outcome) IS NULL ORDER BY id FOR UPDATE)
     UPDATE attempts a
        SET outcome = row.outcome, ended_at = clock_timestamp(), lease_until = NULL, phase = row.phase,
            recipients = row.recipients, reply = row.reply, error = row.error, transcript = row.transcript,
@@ -119,8 +124,8 @@ _JUDGE = text("""
            next_attempt_at = now() + make_interval(secs => row.due_in)
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            id text, outcome text, phase text, recipients jsonb, reply jsonb, error jsonb, transcript jsonb,
-           session_id text, session_message integer, peer_trailer jsonb, due_in float8)
-     WHERE a.id = row.id AND coalesce(a.outcome) IS NULL
+           session_id text, session_message integer, peer_trailer jsonb, due_in float8), mine
+     WHERE a.id = row.id AND a.id = mine.id
     RETURNING a.id
 """)
 
@@ -201,7 +206,9 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     opened = {c.session_id: c for c in closings if c.session_id and c.session_facts}
     if opened:
         await db.execute(_SESSIONS, {"rows": json.dumps([_session_row(c) for c in opened.values()])})
-    judged = set((await db.execute(_JUDGE, {"rows": json.dumps([_row(c) for c in closings])})).scalars())
+    rows = json.dumps([_row(closing) for closing in closings])
+    ids = [closing.attempt_id for closing in closings]
+    judged = set((await db.execute(_JUDGE, {"rows": rows, "ids": ids})).scalars())
     ours = [closing for closing in closings if closing.attempt_id in judged]
     if ours:
         rows = json.dumps([row for closing in ours for row in _recipient_rows(closing)])

@@ -25,9 +25,11 @@ from service.ledger.closing import settle_deliveries
 LOST_ALONE_BEFORE_HELD = 3
 
 _RENEW_ATTEMPTS = text("""
-    UPDATE attempts SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-     WHERE id = ANY(:ids) AND coalesce(outcome) IS NULL AND lease_until > clock_timestamp()
-    RETURNING id
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM attempts WHERE id = ANY(:ids) AND coalesce(outcome) IS NULL ORDER BY id FOR UPDATE)
+    UPDATE attempts SET lease_until = clock_timestamp() + make_interval(secs => :lease) FROM mine
+     WHERE attempts.id = mine.id AND lease_until > clock_timestamp()
+    RETURNING attempts.id
 """)
 
 _RENEW_SEATS = text("""

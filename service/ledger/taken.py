@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 # `coalesce` keeps PostgreSQL from going by the index of what is open: with an old snapshot in the database, a
 # dump's for example, that one still has all that was closed since. Each row is found by its key.
+# Attempts are locked in the order of their names wherever several are: a renewal has all of a worker's.
 _JUDGE = """
-    WITH opened AS (
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM attempts WHERE id = ANY($3) AND coalesce(outcome) IS NULL ORDER BY id FOR UPDATE
+    ), opened AS (
         INSERT INTO sessions (id, worker, route, lane, facts)
         SELECT * FROM jsonb_to_recordset($2::jsonb)
                    AS row(id text, worker text, route text, lane text, facts jsonb)
@@ -36,8 +39,8 @@ _JUDGE = """
            session_id = row.session_id, session_message = row.session_message, peer_trailer = row.peer_trailer
       FROM jsonb_to_recordset($1::jsonb) AS row(
            id text, phase text, recipients jsonb, reply jsonb, transcript jsonb, session_id text,
-           session_message integer, peer_trailer jsonb)
-     WHERE a.id = row.id AND coalesce(a.outcome) IS NULL
+           session_message integer, peer_trailer jsonb), mine
+     WHERE a.id = row.id AND a.id = mine.id
     RETURNING a.id
 """
 
@@ -100,6 +103,7 @@ async def close(fetch: Fetch, closings: Sequence["Closing"], *, known: Container
         _JUDGE,
         json.dumps([_attempt(each) for each in closings]),
         json.dumps([_session(each) for each in opened.values()]),
+        [each.attempt_id for each in closings],
     )
     judged = frozenset(row["id"] for row in rows)
     ours = [each for each in closings if each.attempt_id in judged]
