@@ -73,6 +73,9 @@ def open_engine(url: str, *, name: str, size: int) -> AsyncEngine:
                 "synchronous_commit": "on",
                 "timezone": "UTC",
                 "jit": "off",
+                # Every statement has an index. A plan that is made while a table is new and small, and kept
+                # as prepared statements are, would read the whole of it when it has grown.
+                "enable_seqscan": "off",
                 "lock_timeout": "10s",
                 "idle_in_transaction_session_timeout": "30s",
             },
