@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from asyncpg.exceptions import InterfaceError as DriverError
-from asyncpg.exceptions import PostgresError
+from asyncpg.exceptions import InternalClientError, PostgresError
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError
@@ -116,7 +116,9 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     # What asyncpg says where SQLAlchemy does not wrap it: before there is a connection, and to `statement`.
     state = sqlstate(error)
-    return isinstance(error, DriverError) or (state is not None and state.startswith(_NOT_NOW))
+    # An "internal" error is what the driver calls a connection that ends between two of its steps.
+    driver = isinstance(error, DriverError | InternalClientError)
+    return driver or (state is not None and state.startswith(_NOT_NOW))
 
 
 @contextmanager
