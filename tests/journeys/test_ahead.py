@@ -4,6 +4,7 @@ The witness is the other side: what the peer saw is laid beside the ledger, tran
 """
 
 import asyncio
+import random
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.delivery.bell import CHANNEL, open_redis
 from service.local.servers import LocalPostgres
 from tests.house import (
     Door,
@@ -542,3 +544,104 @@ async def _attempts(database_url: str) -> list[Any]:
         """SELECT a.*, a.recipients #>> '{0,email}' AS email, a.recipients #> '{0,reply}' AS rcpt,
                   a.error ->> 'code' AS fault FROM attempts a ORDER BY a.id""",
     )
+
+
+# -- nobody is forgotten ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_ring_is_missed(database_url: str, redis_url: str, tmp_path: Path, seed: int) -> None:
+    """Trickles, retries and acts over two lanes and two workers, and no sweep: nothing is left lying."""
+    chance, deferred, held = random.Random(seed), set[str](), list[str]()
+
+    def first_time(path: str) -> bool:
+        new = path.startswith("later") and path not in deferred
+        deferred.add(path)
+        return new
+
+    async with ScriptedPeer() as peer:
+        peer.on("rcpt", reply="451 4.6.0 Later", when=first_time)
+        counted = smarthost(peer, name="counted", limits={"connections": 2, "messages_per_minute": 10_000})
+        free = smarthost(peer, name="free", limits={"connections": 2})
+        async with a_house(
+            database_url,
+            redis_url,
+            routes=[counted, free],
+            folder=tmp_path,
+            workers=2,
+            dispatch={"poll_interval": "60s", "lease": "30s"},
+        ) as house:
+            await eventually(lambda: _heard(redis_url, 2))
+            sent: list[str] = []
+
+            async def act(message_id: str, deed: str) -> bool:
+                answer = await house.client.post(f"/messages/{message_id}/{deed}", json={})
+                assert answer.status_code in {200, 202, 409}, answer.text
+                return answer.status_code < 300
+
+            async def step(number: int) -> None:
+                who = chance.choice(["later", "user"])
+                to = f"{who}{number}@example.com"
+                message_id = await house.submit(to=to, route=chance.choice(["counted", "free"]))
+                sent.append(message_id)
+                deed = chance.choice(["hold", "cancel", "retry", None, None, None])
+                await asyncio.sleep(chance.choice([0, 0, 0.01, 0.05]))
+                if deed and await act(message_id, deed) and deed == "hold":
+                    held.append(message_id)
+                if held and chance.random() < 0.5:
+                    assert await act(held.pop(), "release")
+
+            for start in range(0, 120, 6):
+                await asyncio.gather(*(step(number) for number in range(start, start + 6)))
+                await asyncio.sleep(chance.choice([0, 0.02, 0.3]))
+            for message_id in held:
+                assert await act(message_id, "release")
+
+            async def over() -> bool:
+                rows = await query(database_url, "SELECT 1 FROM recipients WHERE finished_at IS NULL")
+                return not rows
+
+            await eventually(over, within=25.0)  # long before a sweep
+            await eventually(lambda: _none_open(database_url))
+
+    taken = Counter(path for each in peer.taken for path in each.rcpts)
+    gone = await query(database_url, "SELECT email FROM recipients WHERE status = 'sent'")
+    assert taken == Counter(str(row["email"]) for row in gone)
+    assert await paused_lanes(database_url) == 0
+    await assert_sound(database_url)
+
+
+async def _heard(redis_url: str, workers: int) -> bool:
+    """Say whether so many workers listen to the bell."""
+    redis = open_redis(redis_url)
+    try:
+        ((_, listeners),) = await redis.pubsub_numsub(CHANNEL)
+    finally:
+        await redis.aclose(close_connection_pool=True)
+    return int(listeners) == workers
+
+
+async def test_what_is_urgent_overtakes_all_but_what_is_at_hand(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """A high priority waits for what was claimed before it, and for nothing else."""
+    seats = 2
+    async with ScriptedPeer() as peer:
+        route = smarthost(peer, limits={"connections": seats})
+        async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
+            await submit_many(house, 20)
+            await all_sent(database_url, 20)
+            gate = asyncio.Event()
+            peer.on("dot", until=gate)
+            await submit_many(house, 200, first=20)
+            await more_in_hand_than(database_url, 2 * seats)
+            before = len(peer.taken)
+            await house.submit(to="urgent@example.com", priority="high")
+            at_hand = await query(database_url, "SELECT 1 FROM attempts WHERE outcome IS NULL")
+            peer.behave()
+            gate.set()
+            await all_sent(database_url, 221)
+
+    order = [path for each in peer.taken[before:] for path in each.rcpts]
+    assert len(at_hand) < 200
+    assert order.index("urgent@example.com") <= len(at_hand)
