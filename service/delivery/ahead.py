@@ -2,7 +2,7 @@
 
 On a lane without a limit of messages, a claim takes some deliveries more than there are free seats, so that
 a seat that comes free goes on at once, and so that the next message's commands can leave behind the dot of
-the one before (RFC 2920). They are as many as the lane carries in a tenth of a second, and at least one for
+the one before (RFC 2920). They are as many as the lane carries in a twentieth of a second, and at least one for
 each seat: none of them waits long, and a worker that dies leaves little behind.
 
 Trouble ends it: as soon as a route, a sender or a budget has to rest, the ledger is away, or nothing moves for

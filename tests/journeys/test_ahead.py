@@ -363,16 +363,15 @@ async def test_a_dead_ledger_lets_nothing_of_what_waits_begin(
             sent |= await submit_many(house, 30, first=30)
             await more_in_hand_than(postgres_url, seats)
             await eventually(lambda: sum(each.ended is None for each in peer.transactions) == seats)
-            before = len(peer.transactions)
             postgres.kill()
             gate.set()
             await eventually(lambda: peer.connections == 0)
-            begun = len(peer.transactions) - before
+            await asyncio.sleep(0.3)  # in which nothing begins
             postgres.restart()
             await all_sent(postgres_url, 60)
             rows = await assert_the_ledger_is_the_wire(postgres_url, peer, sent)
 
-    assert begun == 0
+    assert sum(not each.dot for each in peer.transactions) == seats
     assert {recipient: copies(peer, recipient) for recipient in sent} == dict.fromkeys(sent, 1)
     assert {row["outcome"] for row in rows} <= {"sent", "aborted", "deferred"}
     await assert_sound(postgres_url)
@@ -609,6 +608,53 @@ async def test_no_ring_is_missed(database_url: str, redis_url: str, tmp_path: Pa
     assert taken == Counter(str(row["email"]) for row in gone)
     assert await paused_lanes(database_url) == 0
     await assert_sound(database_url)
+
+
+async def test_a_retry_is_not_forgotten_where_nothing_else_rings(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """One message, deferred by the peer, on a lane that nobody else rings: it goes when it is due."""
+    async with ScriptedPeer() as peer:
+        peer.on("rcpt", reply="451 4.6.0 Later", times=1)
+        route = smarthost(peer, limits={"connections": 2, "messages_per_minute": 1000})
+        dispatch = {"poll_interval": "60s", "lease": "30s"}
+        async with a_house(
+            database_url, redis_url, routes=[route], folder=tmp_path, dispatch=dispatch
+        ) as house:
+            message_id = await house.submit()
+            await house.in_state(message_id, "sent", within=20.0)
+
+
+async def test_a_seat_that_comes_free_during_a_claim_takes_what_it_brings(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The only connection is busy when a claim asks for something to come, and free when it has come: it goes at once."""
+    async with ScriptedPeer() as peer:
+        route = smarthost(peer, limits={"connections": 1})
+        async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
+            await submit_many(house, 20)
+            await all_sent(database_url, 20)
+            gate = asyncio.Event()
+            peer.on("dot", until=gate)
+            await house.submit(to="first@example.com")
+            await eventually(lambda: peer.transactions[-1].dot)
+            connection = await asyncpg.connect(database_url)
+            holding = connection.transaction()
+            await holding.start()
+            await connection.execute("SELECT 1 FROM lanes FOR UPDATE")
+            last = await house.submit(to="last@example.com")
+            waits = (
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM lanes%'"
+            )
+            await eventually(lambda: query(database_url, waits))
+            peer.behave()
+            gate.set()
+            await eventually(lambda: len(peer.taken) == 21)
+            await asyncio.sleep(0.1)  # the seat is free by now
+            await holding.rollback()
+            await connection.close()
+            await house.in_state(last, "sent")
+            assert [each["outcome"] for each in await house.attempts(last)] == ["sent"]
 
 
 async def _heard(redis_url: str, workers: int) -> bool:
