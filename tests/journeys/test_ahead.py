@@ -439,6 +439,42 @@ async def test_what_waits_behind_stalled_seats_goes_back(
     await assert_sound(database_url)
 
 
+async def test_what_has_lost_its_lease_while_it_waited_is_not_begun(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Leases of what waits are over, that of the message in hand is not: nothing is begun in vain, and all goes once."""
+    async with ScriptedPeer() as peer:
+        route = smarthost(peer, limits={"connections": 1})
+        dispatch = {"lease": "30s", "poll_interval": "60s"}
+        async with a_house(
+            database_url, redis_url, routes=[route], folder=tmp_path, dispatch=dispatch
+        ) as house:
+            sent = await submit_many(house, 20)
+            await all_sent(database_url, 20)
+            gate = asyncio.Event()
+            peer.on("data", until=gate)
+            sent |= await submit_many(house, 12, first=20)
+            await more_in_hand_than(database_url, 1)
+            await eventually(lambda: peer.transactions[-1].rcpts and peer.transactions[-1].ended is None)
+            ((in_hand, _),) = peer.transactions[-1].rcpts
+            await query(
+                database_url,
+                """UPDATE attempts SET lease_until = clock_timestamp() - interval '1 s'
+                    WHERE outcome IS NULL AND recipients #>> '{0,email}' <> $1""",
+                in_hand,
+            )
+            await house.workers[0].kit.keeper.renew()  # which finds out
+            peer.behave()
+            gate.set()
+            await all_sent(database_url, 32)
+            rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
+
+    assert all(each.dot for each in peer.transactions)
+    assert {recipient: copies(peer, recipient) for recipient in sent} == dict.fromkeys(sent, 1)
+    assert {row["fault"] for row in rows} == {None, "given_back"}
+    await assert_sound(database_url)
+
+
 @pytest.mark.parametrize("per_connection", [None, 5])
 async def test_seats_hold_over_two_workers(
     database_url: str, redis_url: str, tmp_path: Path, per_connection: int | None

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from service.delivery.worker import rescue_errors
@@ -189,6 +190,45 @@ async def test_acts_on_the_others_of_a_delivery_that_is_being_closed(
         assert going == (set(message_ids) if deed in {"retry", "settle_resend"} else set())
         await asyncio.gather(*(ledger.close(a_closing(each)) for each in last))
         await assert_sound(database_url)
+
+
+async def test_an_act_that_began_before_the_attempt(ledger: Ledger, database_url: str) -> None:
+    """An act saw no attempt, one begins and ends while it has the recipients: who was put back is not forgotten."""
+    (message_id,) = await many(ledger, 1, to=TWO)
+    (first,) = await claimed(ledger)
+    await ledger.close(_other_waits(first, Status.FAILED))
+    (again,) = await claimed(ledger)
+    connection = await asyncpg.connect(database_url)
+    act = connection.transaction()
+    await act.start()
+    # As `inhand` does it, behind its look for attempts.
+    await connection.execute("SELECT 1 FROM deliveries WHERE message_id = $1 FOR UPDATE", message_id)
+    await connection.execute("SELECT 1 FROM recipients WHERE message_id = $1 FOR UPDATE", message_id)
+    await connection.execute(
+        "UPDATE recipients SET status = 'queued', due_at = now(), finished_at = NULL"
+        " WHERE message_id = $1 AND position = 0",
+        message_id,
+    )
+    closing = asyncio.create_task(ledger.close(a_closing(again)))
+
+    async def waits() -> bool:
+        other = await asyncpg.connect(database_url)
+        try:
+            held_up = (
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%recipients%'"
+            )
+            return bool(await other.fetch(held_up))
+        finally:
+            await other.close()
+
+    await eventually(waits)
+    await act.commit()
+    await connection.close()
+    await closing
+
+    await assert_sound(database_url)
+    (last,) = await claimed(ledger)
+    assert [each.email for each in last.recipients] == ["ana@example.com"]
 
 
 def _other_waits(each: Claimed, other: Status) -> Closing:
