@@ -81,8 +81,11 @@ class Client(asyncio.Protocol):
         self.by_status[answer[9:12].decode()] += 1
         if self._answered is not None:
             self._answered.set_result(None)
+            return
+        self.latencies.append(time.monotonic() - self._began)
+        if answer[9:10] != b"2" and b"connection: close" in answer[:head].lower():
+            self._over.set()  # the others do the rest
         else:
-            self.latencies.append(time.monotonic() - self._began)
             self.go_on()
 
     def close(self) -> None:
