@@ -76,6 +76,8 @@ def open_engine(url: str, *, name: str, size: int) -> AsyncEngine:
                 # Every statement has an index. A plan that is made while a table is new and small, and kept
                 # as prepared statements are, would read the whole of it when it has grown.
                 "enable_seqscan": "off",
+                # Nor is any so large that other processes could help: to start them takes longer.
+                "max_parallel_workers_per_gather": "0",
                 "lock_timeout": "10s",
                 "idle_in_transaction_session_timeout": "30s",
             },
