@@ -152,10 +152,16 @@ async def test_a_reply_that_does_not_come_holds_nobody_else_up(
 ) -> None:
     """No reply to one dot: that message is uncertain at its time; the one begun behind goes another way before."""
     async with ScriptedPeer() as peer:
-        waited = peer.on("dot", then="stall", times=1, when=lambda _: len(peer.taken) > 20)
         route = smarthost(peer, limits={"connections": 2}, timeouts={"dot": "8s"})
         async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
-            sent = await submit_many(house, 60)
+            sent = await submit_many(house, 20)
+            await all_sent(database_url, 20)
+            gate = asyncio.Event()
+            peer.on("data", until=gate)
+            sent |= await submit_many(house, 40, first=20)
+            await more_in_hand_than(database_url, 2)
+            waited = peer.on("dot", then="stall", times=1)
+            gate.set()
             await all_sent(database_url, 60)
             rows = await assert_the_ledger_is_the_wire(database_url, peer, sent)
 
