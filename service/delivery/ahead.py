@@ -21,8 +21,9 @@ _SECONDS, _MOST = 0.05, 100
 #: Seconds over which the lane's rate is measured.
 _MEASURED = 0.1
 
-#: A reply to the dot that takes longer than this, in seconds, lets nothing wait behind it.
-QUICK = 1.0
+#: Where a reply to the dot takes longer than this, in seconds, nothing waits behind it, and nothing for a seat: a
+#: claim costs little beside it, and what a dead worker had at hand is carried alone, one after another.
+QUICK = 0.3
 
 #: How long a delivery waits here, or behind the dot of another one, before it goes another way, in seconds.
 PATIENCE = 5.0
@@ -40,7 +41,7 @@ class Ahead:
         self._waiting: deque[Claimed] = deque()
         self._came_at: deque[float] = deque()  # when each of them did
         self._well = False  # the last attempt was taken
-        self._quick = False  # … and soon
+        self._quick = False  # the last reply to a dot came soon
         self._wary_until = 0.0
         self._since, self._carried, self._rate = time.monotonic(), 0, 0.0
 
@@ -49,7 +50,7 @@ class Ahead:
 
     def wanted(self, *, seats: int) -> int:
         """Say how many more to claim beyond the free seats; 0 while enough wait here."""
-        if not (self._allowed and self._well):
+        if not (self._allowed and self._well and self._quick):
             return 0
         most = min(max(int(self._rate * _SECONDS), seats), _MOST)
         return most - len(self._waiting) if len(self._waiting) <= most // 2 else 0
@@ -68,7 +69,7 @@ class Ahead:
 
     def take_for_behind(self) -> Claimed | None:
         """Take one that may begin behind another one's dot; None where that would not be safe."""
-        if not (self._waiting and self._quick) or time.monotonic() < self._wary_until:
+        if not (self._waiting and self._well and self._quick) or time.monotonic() < self._wary_until:
             return None
         first = self._waiting[0]
         return None if first.alone or first.octets is None else self.take()
@@ -88,7 +89,8 @@ class Ahead:
     def carried(self, *, well: bool, dot_seconds: float | None) -> None:
         """Learn from an attempt: whether it was taken, and how long the reply to its dot took."""
         self._well = well
-        self._quick = well and dot_seconds is not None and dot_seconds < QUICK
+        if dot_seconds is not None:
+            self._quick = dot_seconds < QUICK
         self._carried += 1
         now = time.monotonic()
         if now - self._since >= _MEASURED:

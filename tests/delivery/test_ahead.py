@@ -101,6 +101,9 @@ def test_nothing_begins_behind_where_replies_take_long_or_a_session_ended_so() -
     ahead.put(one())
     ahead.carried(well=True, dot_seconds=QUICK * 2)
     assert ahead.take_for_behind() is None
+    assert ahead.wanted(seats=4) == 0
+    ahead.carried(well=True, dot_seconds=None)  # refused before its dot: that says nothing of the pace
+    assert ahead.take_for_behind() is None
     ahead.carried(well=True, dot_seconds=0.01)
     ahead.ended_behind()
     ahead.carried(well=True, dot_seconds=0.01)
