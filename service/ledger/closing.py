@@ -121,7 +121,10 @@ _JUDGE = text("""
        SET outcome = row.outcome, ended_at = clock_timestamp(), lease_until = NULL, phase = row.phase,
            recipients = row.recipients, reply = row.reply, error = row.error, transcript = row.transcript,
            session_id = row.session_id, session_message = row.session_message, peer_trailer = row.peer_trailer,
-           next_attempt_at = now() + make_interval(secs => row.due_in)
+           next_attempt_at = now() + make_interval(secs => row.due_in),
+           -- What went back before its turn was never named to the other side, and uses up no day.
+           recipient_count = CASE WHEN row.error ->> 'code' = 'given_back' THEN 0 ELSE a.recipient_count END,
+           external_count = CASE WHEN row.error ->> 'code' = 'given_back' THEN 0 ELSE a.external_count END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            id text, outcome text, phase text, recipients jsonb, reply jsonb, error jsonb, transcript jsonb,
            session_id text, session_message integer, peer_trailer jsonb, due_in float8), mine

@@ -14,7 +14,7 @@ from service.ledger import Ledger
 from service.ledger.claiming import Claim, Claimed, ClaimedRecipient, Wish
 from service.ledger.closing import Trouble
 from service.ledger.pace import LaneLimits
-from service.ledger.states import Status
+from service.ledger.states import Outcome, Status
 from tests.builders import UNLIMITED, a_closing, a_submission
 from tests.waiting import eventually
 
@@ -176,6 +176,44 @@ async def test_claims_ahead_do_not_overrun_the_day(
     await accepted(ledger, 10, to=("a@example.com", "b@example.com"), external=external)
     assert len((await claim(ledger, limits(**window))).claimed) == 3
     assert (await claim(ledger, limits(**window))).claimed == ()
+
+
+@pytest.mark.parametrize(
+    ("external", "window"),
+    [(False, {"recipients_per_day": 3}), (True, {"counts_external": True, "external_per_day": 3})],
+)
+async def test_what_is_given_back_uses_up_no_day(
+    ledger: Ledger, external: bool, window: dict[str, Any]
+) -> None:
+    """Three a day are claimed and given back, and can be claimed again; what a restart cut off counts."""
+    await accepted(ledger, 3, external=external)
+    for code, left in (("given_back", 3), ("aborted", 0)):
+        taken = (await claim(ledger, limits(**window))).claimed
+        assert len(taken) == 3
+        for each in taken:
+            await ledger.close(
+                a_closing(
+                    each,
+                    Status.DEFERRED,
+                    due_in=0.0,
+                    outcome=Outcome.ABORTED,
+                    error={"code": code},
+                    reply=None,
+                )
+            )
+        again = (await claim(ledger, limits(**window))).claimed
+        assert len(again) == left
+        for each in again:
+            await ledger.close(
+                a_closing(
+                    each,
+                    Status.DEFERRED,
+                    due_in=0.0,
+                    outcome=Outcome.ABORTED,
+                    error={"code": "given_back"},
+                    reply=None,
+                )
+            )
 
 
 async def test_a_lane_in_trouble_is_probed_by_one(ledger: Ledger) -> None:
