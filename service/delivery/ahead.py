@@ -1,6 +1,6 @@
 """What a worker has claimed for a lane before a seat is free for it (decision record 0013).
 
-On a lane without a limit of messages, a claim takes some deliveries more than there are free seats, so that
+On a lane without a limit of its own, a claim takes some deliveries more than there are free seats, so that
 a seat that comes free goes on at once, and so that the next message's commands can leave behind the dot of
 the one before (RFC 2920). They are as many as the lane carries in a twentieth of a second, and at least one for
 each seat: none of them waits long, and a worker that dies leaves little behind.
@@ -36,7 +36,7 @@ class Ahead:
     """The deliveries that wait for a seat, and how many may."""
 
     def __init__(self, *, allowed: bool) -> None:
-        """`allowed` is False for a lane that counts its messages: what waits here would use its limit up."""
+        """`allowed` is False for a lane that counts its messages or recipients: what waits here would use its limit up."""
         self._allowed = allowed
         self._waiting: deque[Claimed] = deque()
         self._came_at: deque[float] = deque()  # when each of them did

@@ -69,7 +69,8 @@ class Drain:
         self._stopping = False
         self._ended = asyncio.Event()
         self._seats = Seats(most=limits.connections)
-        counted = limits.messages_per_minute is not None or limits.messages_per_hour is not None
+        limit_of_its_own = (limits.messages_per_minute, limits.messages_per_hour, limits.recipients_per_day)
+        counted = any(limit is not None for limit in limit_of_its_own)
         self._ahead = Ahead(allowed=not counted)
         self._rides: dict[asyncio.Task[None], Ride] = {}
         self._records: set[asyncio.Task[None]] = set()
