@@ -7,13 +7,9 @@ response, so it needs none of it. The route itself stays where it was, for the d
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from service.ledger import LedgerUnavailable
-from service.submission.problems import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
@@ -45,6 +41,7 @@ class Express:
         request = Request(scope, receive, send)
         try:
             response = await endpoint(request)
-        except (Problem, LedgerUnavailable, HTTPException) as exc:
-            response = await self._refusals[type(exc)](request, exc)
+        except tuple(self._refusals) as exc:
+            refuse = next(refuse for kind, refuse in self._refusals.items() if isinstance(exc, kind))
+            response = await refuse(request, exc)
         await response(scope, receive, send)
