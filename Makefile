@@ -68,9 +68,9 @@ openapi: install ## write openapi/openapi.json and docs/errors.md anew
 BUILD := printf 'hatchling\neditables\n'
 LOCK := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: .venv/uv ## resolve the dependencies anew (ARGS="--upgrade" for newer versions)
-	$(LOCK) pyproject.toml -o requirements.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra otel -o requirements.txt $(ARGS)
 	$(BUILD) | $(LOCK) pyproject.toml - --extra embedded -c requirements.txt -o requirements-run.txt $(ARGS)
-	$(BUILD) | $(LOCK) pyproject.toml - --extra embedded --extra dev -c requirements-run.txt -o requirements-dev.txt $(ARGS)
+	$(BUILD) | $(LOCK) pyproject.toml - --extra embedded --extra otel --extra dev -c requirements.txt -c requirements-run.txt -o requirements-dev.txt $(ARGS)
 	echo 'uv' | $(LOCK) - -o requirements-uv.txt $(ARGS)
 
 clean: ## remove .venv and caches; .postroom, which holds data, stays
