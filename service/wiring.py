@@ -233,6 +233,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
 
     async with api_app(settings) as app:
         tidying = asyncio.create_task(keep_small())
+        _settled()
         await serve(
             app,
             host=host or settings.api.host,
