@@ -136,6 +136,7 @@ messages = Table(
     Column("idempotency_key", Text),
     Column("template", JSONB),  # id and version of what it was rendered from
     Column("dsn", JSONB),  # what was asked of the peer: notify, return, envid (RFC 3461)
+    Column("traceparent", Text),  # of the span that it was accepted in (W3C Trace Context)
     CheckConstraint("on_uncertain IN ('resend', 'hold')", "on_uncertain"),
     CheckConstraint("priority BETWEEN 0 AND 2", "priority"),
     CheckConstraint("size >= 0", "size"),
