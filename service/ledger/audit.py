@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.ledger.engine import transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +79,59 @@ _OF = text("""
 async def of_target(db: AsyncConnection, target: str) -> list[Entry]:
     """List what was done to one thing, the first act first."""
     return [Entry(**row) for row in (await db.execute(_OF, {"target": target})).mappings()]
+
+
+_PAGE = """
+    SELECT id, at, application, actor, address, request_id, action, target, details FROM audit
+     WHERE {conditions} ORDER BY id {order} LIMIT :most
+"""
+
+_CONDITIONS = {
+    "target": "target = :target",
+    "application": "application = :application",
+    "actor": "actor = :actor",
+    "action": "action LIKE :action",  # an action, or the beginning of some: `key.`
+    "after": "id < :after",
+    "before": "id > :before",
+}
+
+#: What a look into the past may take: who looks for something rare has a long way to go.
+_PATIENCE = text("SET LOCAL statement_timeout = '3s'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries; all that is given has to hold."""
+
+    target: str | None = None
+    application: str | None = None  # of whoever acted
+    actor: str | None = None
+    action: str | None = None  # or how it begins
+    after: int | None = None  # older than this entry
+    before: int | None = None  # newer than this entry
+
+
+async def page(db: AsyncConnection, wanted: Wanted, *, most: int) -> list[Entry]:
+    """List what was done, the newest first; with `before` the entries next to it, the oldest of them first."""
+    given = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
+    if "action" in given:
+        given["action"] = given["action"].replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    query = _PAGE.format(
+        conditions=" AND ".join([_CONDITIONS[name] for name in given] or ["true"]),
+        order="ASC" if "before" in given else "DESC",
+    )
+    await db.execute(_PATIENCE)
+    rows = await db.execute(text(query), {**given, "most": most})
+    return [Entry(**row) for row in rows.mappings()]
+
+
+class Audit:
+    """The audit, to be read; it is written by those who act."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def page(self, wanted: Wanted, *, most: int) -> list[Entry]:
+        """List what was done; see the function of this name."""
+        async with transaction(self._engine) as db:
+            return await page(db, wanted, most=most)

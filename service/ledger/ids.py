@@ -12,7 +12,7 @@ from typing import Literal
 import uuid_utils
 
 Kind = Literal[
-    "msg", "dlv", "att", "ses", "sea", "key", "wrk", "req", "chk", "tpl", "sup", "sru", "whk", "whd"
+    "msg", "dlv", "att", "ses", "sea", "key", "wrk", "req", "chk", "tpl", "sup", "sru", "whk", "whd", "sgn"
 ]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

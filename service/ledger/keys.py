@@ -29,13 +29,17 @@ from service.ledger.engine import transaction
 from service.ledger.ids import new_id
 from service.ledger.rights import DEFAULT_SCOPES, SCOPES, restrictions_of
 
-__all__ = ["DEFAULT_SCOPES", "SCOPES", "Key", "Keys", "NewKey", "Rotated", "WantedKey", "is_token"]
+__all__ = ["CALLER", "DEFAULT_SCOPES", "SCOPES", "Key", "Keys", "NewKey", "Rotated", "WantedKey", "is_token"]
 
 #: What opens the door: a key of the ledger, or an access token of Entra ID.
 Kind = Literal["key", "access_token"]
 
 #: The longest time for which a key that was replaced lives on.
 LONGEST_OVERLAP = timedelta(days=30)
+
+#: Where a door of this process that has found out who calls says so to another one, in the scope of ASGI, which
+#: nobody outside of the process can write (decision record 0015).
+CALLER = "postroom.caller"
 
 _SHAPE = re.compile(r"pr_(live|test)_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
 
@@ -57,6 +61,16 @@ class Key:
     name: str | None = None  # what its owner calls it
     replaces: str | None = None  # the key that it was made for, by rotation
     kind: Kind = "key"
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether it works for all applications: an operator's or an administrator's."""
+        return not {"operate", "admin"}.isdisjoint(self.scopes)
+
+    @property
+    def sees(self) -> str | None:
+        """The application whose things it sees; None: everybody's."""
+        return None if self.sees_everything else self.application
 
     @property
     def routes(self) -> tuple[str, ...] | None:

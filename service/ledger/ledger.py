@@ -31,14 +31,18 @@ from service.ledger import (
     taken,
 )
 from service.ledger.acting import Acting
+from service.ledger.audit import Audit
 from service.ledger.circumstances import Explaining
 from service.ledger.contents import Contents
 from service.ledger.engine import open_engine, straight_transaction, transaction
 from service.ledger.feed import Feed
 from service.ledger.groups import Grouped
+from service.ledger.sign_ins import SignIns
 from service.ledger.suppressing import Suppressions
 from service.ledger.telling import Telling
 from service.ledger.templates import Templates
+from service.ledger.trends import Trends
+from service.ledger.volumes import Volumes
 from service.ledger.webhook_deliveries import WebhookDeliveries
 from service.ledger.webhooks import Webhooks
 
@@ -79,6 +83,10 @@ class Ledger:
         self.telling = Telling(engine)
         self.suppressions = Suppressions(engine)
         self.templates = Templates(engine)
+        self.sign_ins = SignIns(engine)
+        self.trends = Trends(engine)
+        self.volumes = Volumes(engine)
+        self.audit = Audit(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:

@@ -12,6 +12,7 @@
     checks       preflights of routes, step by step
     notices      what was announced before it expires
     keys         API keys of applications, as hashes
+    sign_ins     who is signed in at the console, and until when
     quotas       what a key has used of its allowance of messages
     idempotency  answers already given, by application, path and key
     facets       what a message can be found by beside its own columns (`finding`)
@@ -557,6 +558,20 @@ audit = Table(
     Column("details", JSONB, nullable=False, server_default="{}"),
     Index(None, "target", "id"),
     Index(None, "application", "id"),
+)
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    _id(primary_key=True),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of what the browser keeps
+    _id("key_id"),  # the key that was shown …
+    Column("person", JSONB),  # … or who came from the directory: subject, name, scopes
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("expires_at", nullable=False),
+    CheckConstraint("(key_id IS NULL) <> (person IS NULL)", "one_of_both"),
+    UniqueConstraint("hash"),
+    Index(None, "expires_at"),
 )
 
 idempotency = Table(

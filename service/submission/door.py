@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.audit import Actor
 from service.ledger.ids import is_id
-from service.ledger.keys import Key
+from service.ledger.keys import CALLER, Key
 from service.ledger.pace import LaneLimits
 from service.routes.advice import Organization
 from service.routes.choice import RouteBook
@@ -180,7 +180,11 @@ class Door:
     async def callers_key(self, request: Request, budget: "Budget") -> Key:
         """Say who is calling; raises 401, 403, 429 and 503 problems."""
         headers, client = request.headers.getlist("authorization"), self._client(request)
-        key = self.callers.remembered(headers, client)
+        vouched: Key | None = request.scope.get(CALLER)
+        if vouched is not None:
+            key: Key | None = self.callers.admitted(vouched, client)
+        else:
+            key = self.callers.remembered(headers, client)
         if key is None:
             key = await budget.spend(self.callers.caller(headers, client))
         request.scope.setdefault("state", {})["application"] = key.application

@@ -88,8 +88,12 @@ class Callers:
             if refused.status in {401, 403}:
                 await self._refuse(refused, client, began)
             raise
+        return self.admitted(caller, address)
+
+    def admitted(self, caller: Key, address: Ip | None) -> Key:
+        """Return the caller, where they may call from this address; raises a 403 problem."""
         if caller.networks is not None and not is_inside(address, caller.networks):
-            self._count("network_not_allowed", client, caller.id)
+            self._count("network_not_allowed", neighbourhood(address), caller.id)
             raise Problem(
                 status=403,
                 code="network_not_allowed",
@@ -256,12 +260,12 @@ def demand_scope(key: Key, scope: str) -> None:
 
 def sees_everything(key: Key) -> bool:
     """Say whether the caller works for all applications: an operator or an administrator."""
-    return not {"operate", "admin"}.isdisjoint(key.scopes)
+    return key.sees_everything
 
 
 def sees(key: Key) -> str | None:
     """Return the application whose things the caller sees; None: everybody's."""
-    return None if sees_everything(key) else key.application
+    return key.sees
 
 
 def demand_sender(key: Key, sender: Address, *, pointer: str) -> None:
