@@ -132,6 +132,8 @@ class Transaction:
     dot: bool = False  # the end of data was read
     final_reply: str | None = None
     ended: Literal["dot", "rset", "lost", "refused"] | None = None  # None while it runs
+    client: str = ""  # where it came from: "127.0.0.1:54321"
+    begun_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))  # when MAIL was read
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -323,6 +325,7 @@ class _Dialogue:
         self._reader = reader
         self._writer = writer
         self._number = number
+        self._client = "{}:{}".format(*writer.get_extra_info("peername", ("", 0))[:2])
         self._buffer = bytearray()
         self._secure = False
         self._user: str | None = None
@@ -451,7 +454,7 @@ class _Dialogue:
         if self._transaction is not None:
             await self._send("503 5.5.2 Sender already specified")
             return
-        transaction = Transaction(session=self._number, mail=path, parameters=parameters)
+        transaction = Transaction(session=self._number, mail=path, parameters=parameters, client=self._client)
         self._transaction = transaction
         self._peer.transactions.append(transaction)
 
