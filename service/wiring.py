@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -31,6 +32,9 @@ from service.delivery.suppressing import SuppressionKeeper
 from service.delivery.tasks import end as end_tasks
 from service.delivery.webhooks import Dispatcher, Schedule
 from service.delivery.worker import Worker
+from service.exposition.health import readiness
+from service.exposition.listener import Answer, Endpoint, listening
+from service.exposition.page import Page
 from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
@@ -44,6 +48,7 @@ from service.routes.targets import Targets
 from service.routes.tokens import Tokens
 from service.settings import Settings
 from service.settings.build import SANDBOX, rights_of
+from service.telemetry import figures, traces
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -57,6 +62,9 @@ log = structlog.get_logger()
 
 _API_CONNECTIONS = 10
 _WORKER_CONNECTIONS = 10
+
+#: Seconds that a probe waits for each answer of the ledger.
+_PROBE_PATIENCE = 1.5
 
 
 def open_ledger(settings: Settings, *, name: str, connections: int = 2) -> Ledger:
@@ -180,6 +188,61 @@ def telling(settings: Settings, ledger: Ledger) -> "Telling":
     )
 
 
+def metrics_page(settings: Settings, ledger: Ledger, *, process: str) -> Page | None:
+    """Make what writes the figures of a process; None where they are switched off."""
+    if not settings.metrics.enabled:
+        return None
+    book = settings.route_book()
+    figures.BUILD.set(1, process, version("postroom"), migrate.head())
+    return Page(ledger, lanes=book.lanes(), limits=lane_limits(settings), routes=list(book.routes.values()))
+
+
+@asynccontextmanager
+async def listener(
+    settings: Settings, ledger: Ledger, bell: Bell, page: Page | None
+) -> AsyncIterator[int | None]:
+    """Open the port for probes and figures, where there is one; gives it."""
+    if settings.metrics.port is None:
+        yield None
+        return
+    health = Health(bell)
+
+    async def patient(work: Any) -> Any:
+        try:
+            return await asyncio.wait_for(work, _PROBE_PATIENCE)
+        except TimeoutError:
+            raise LedgerUnavailable("no answer in time") from None
+
+    async def livez(_accept: str) -> Answer:
+        return Answer.json({"status": "alive"})
+
+    async def readyz(_accept: str) -> Answer:
+        found = await readiness(ledger, health, spend=patient)
+        return Answer.json(found.body, status=found.status)
+
+    async def metrics(accept: str) -> Answer:
+        assert page is not None, "the path is there with the page"
+        content, content_type = await page.write(accept)
+        return Answer(status=200, content=content, content_type=content_type)
+
+    endpoints: dict[str, Endpoint] = {"/livez": livez, "/readyz": readyz}
+    if page is not None:
+        endpoints["/metrics"] = metrics
+    async with listening(endpoints, host=settings.metrics.host, port=settings.metrics.port) as port:
+        yield port
+
+
+@asynccontextmanager
+async def tracing(process: str) -> AsyncIterator[None]:
+    """Send spans, where the environment says where to; the last ones get some seconds to leave."""
+    traces.set_up(process, version=version("postroom"))
+    try:
+        yield
+    finally:
+        if traces.on():
+            await asyncio.to_thread(traces.end)
+
+
 class Health:
     """What the probes ask beside the ledger."""
 
@@ -220,6 +283,12 @@ async def api_app(settings: Settings) -> AsyncIterator["FastAPI"]:
             telling=telling(settings, ledger),
             entra=entra_api(settings),
         )
+        page = metrics_page(settings, ledger, process="api")
+        if page is not None:
+            page.before(app.state.door.look)
+        if page is not None and settings.metrics.port is None:
+            app.state.door.page = page.write
+        await stack.enter_async_context(listener(settings, ledger, bell, page))
         app.state.door.begin()
         stack.push_async_callback(app.state.door.aclose)
         stack.push_async_callback(app.state.renderer.close)
@@ -231,7 +300,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
     from service.submission.request.connections import ConnectionLimits
     from service.submission.serving import serve
 
-    async with api_app(settings) as app:
+    async with tracing("api"), api_app(settings) as app:
         tidying = asyncio.create_task(keep_small())
         _settled()
         await serve(
@@ -265,10 +334,13 @@ async def run_worker(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing("worker"))
         ledger = open_ledger(settings, name="worker", connections=_WORKER_CONNECTIONS)
         stack.push_async_callback(ledger.dispose)
         redis = open_redis(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose, close_connection_pool=True)
+        page = metrics_page(settings, ledger, process="worker")
+        await stack.enter_async_context(listener(settings, ledger, Bell(redis), page))
         await _schema_in_place(ledger, stop)
         rules = policy(settings)
         kit = Kit(
@@ -283,6 +355,8 @@ async def run_worker(settings: Settings) -> None:
         book = settings.route_book()
         lanes = [lane for lane in book.lanes() if lane.route.enabled]
         worker = Worker(lanes, limits=lane_limits(settings), kit=kit, redis=redis)
+        if page is not None:
+            page.before(worker.look)
         if settings.checks.enabled:
             stack.push_async_callback(
                 end_tasks, [asyncio.create_task(route_keeper(settings, kit, nudge=Bell(redis).ring).run())]

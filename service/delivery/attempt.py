@@ -22,6 +22,7 @@ import structlog
 
 from service.delivery import verdict
 from service.delivery.keeper import Keeper
+from service.delivery.noting import note
 from service.delivery.room import Room
 from service.delivery.schedule import Policy
 from service.delivery.seats import Seat
@@ -41,6 +42,7 @@ from service.smtp.peer import Peer
 from service.smtp.phase import Phase
 from service.smtp.session import Parcel, Report, Session, SessionFacts, open_session
 from service.smtp.transcript import Entry
+from service.telemetry import traces
 
 log = structlog.get_logger()
 
@@ -84,6 +86,7 @@ class Attempt:
         self._parcel: Parcel | None = None
         self._began_on: Session | None = None  # where its commands may have left behind another one's dot
         self._dot_at: float | None = None
+        self._began_at = datetime.now(UTC)
         self._judgement: Judgement | None = None
         self._case = Case(
             claimed=claimed,
@@ -144,6 +147,17 @@ class Attempt:
             lane=self._lane.route.name,
             outcome=judgement.outcome.value,
             phase=judgement.phase.word,
+            **_trace(self.claimed),
+        )
+        note(
+            self.claimed,
+            judgement,
+            lane=self._lane,
+            began=self._began_at,
+            dot_seconds=self.dot_seconds,
+            number=self._number,
+            opening=() if self._facts is None else self._facts["transcript"],
+            transcript=self._transcript,
         )
 
     def abort(self) -> None:
@@ -351,6 +365,10 @@ class Attempt:
         phase = Phase.DOT if self._fenced else Phase.CONNECT
         entry = Entry(at=datetime.now(UTC), who="note", phase=phase, text=text)
         self._transcript.append(entry.as_json())
+
+
+def _trace(claimed: Claimed) -> dict[str, str]:
+    return {} if claimed.traceparent is None else {"trace_id": traces.trace_id(claimed.traceparent)}
 
 
 def _behind(report: Report) -> Report:

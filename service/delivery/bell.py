@@ -21,6 +21,8 @@ from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
+from service.telemetry import figures
+
 log = structlog.get_logger()
 
 CHANNEL = "postroom:bell"
@@ -69,7 +71,9 @@ class Bell:
             async with asyncio.timeout(_PATIENCE):
                 await self._redis.publish(CHANNEL, json.dumps(sorted(lanes)))
                 await self._enqueue(lanes)
+                figures.RINGS.add("rung")
         except (RedisError, OSError, TimeoutError) as exc:
+            figures.RINGS.add("silent")
             log.info("bell.silent", reason=type(exc).__name__)
 
     async def _enqueue(self, lanes: Collection[str]) -> None:
@@ -99,15 +103,19 @@ class Bell:
 
 async def listen(redis: ArqRedis, heard: Callable[[Collection[str]], None]) -> None:
     """Call `heard` with the lanes of every ring, until cancelled; comes back by itself after Redis."""
+    figures.LISTENING.set(0)
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
                 await subscription.subscribe(CHANNEL)
+                figures.LISTENING.set(1)
                 while True:
                     ring = await subscription.get_message(timeout=4.0)
                     if ring is not None:
+                        figures.HEARD.add()
                         heard(_lanes(ring["data"]))
         except (RedisError, OSError, TimeoutError) as exc:
+            figures.LISTENING.set(0)
             log.info("bell.deaf", reason=type(exc).__name__)
             await asyncio.sleep(1.0)
 

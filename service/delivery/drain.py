@@ -80,6 +80,11 @@ class Drain:
         self._look_at_everything = 0.0
         self._drained = False  # nothing was due beside what is in hand; what comes rings
 
+    @property
+    def in_hand(self) -> int:
+        """The attempts that are under way, or wait for a seat."""
+        return len(self._rides) + len(self._ahead)
+
     def ring(self) -> None:
         """Look again: something may be due."""
         self._bell.set()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from service.ledger import Ledger, LedgerUnavailable
+from service.telemetry import figures
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class Keeper:
             try:
                 await self.renew()
             except (LedgerUnavailable, TimeoutError):
+                figures.RENEWALS_FAILED.add()
                 log.info("leases.not_renewed", attempts=len(self._attempts), seats=len(self._seats))
 
     async def renew(self) -> None:
@@ -66,6 +68,7 @@ class Keeper:
                 if attempt in self._attempts:
                     self._attempts[attempt] = asked_at + self._lease
             elif self._attempts.pop(attempt, None) is not None:
+                figures.LEASES_LOST.add()
                 log.warning("lease.lost", attempt=attempt)
         for seat in set(seats) - kept.seats:
             lost = self._seats.pop(seat, None)

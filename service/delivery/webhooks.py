@@ -28,6 +28,7 @@ from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.sealing import CannotOpen, Seal
 from service.ledger.telling import Claimed, Room, Told
 from service.ledger.webhook_deliveries import Show
+from service.telemetry import figures
 
 log = structlog.get_logger()
 
@@ -127,6 +128,7 @@ class Dispatcher:
         if time.monotonic() >= self._forget_at:
             more = await self._ledger.telling.forget_old()
             self._forget_at = time.monotonic() + (_PAUSE if more else _FORGET_EVERY)
+        figures.WEBHOOKS_LOOKED_AT.set(time.time())
         look = await self._ledger.telling.look(most=_APPLICATIONS_AT_ONCE)
         seen = 0
         for application in look.behind:
@@ -167,6 +169,8 @@ class Dispatcher:
         """Make one call, and write what came of it; what cannot be written is told again after the lease."""
         answer = await self._call(claimed)
         told = self._judged(claimed, answer)
+        figures.WEBHOOK_CALLS.add(told.ended or "retried")
+        figures.WEBHOOK_SECONDS.observe(answer.seconds)
         with contextlib.suppress(LedgerUnavailable):
             reason = await self._ledger.telling.close(
                 claimed, told, disable_after=self._schedule.disable_after
@@ -180,6 +184,7 @@ class Dispatcher:
                 seconds=round(answer.seconds, 3),
             )
             if reason is not None:
+                figures.WEBHOOKS_DISABLED.add(reason)
                 log.warning(
                     "webhook.disabled",
                     webhook=claimed.webhook_id,

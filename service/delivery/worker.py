@@ -13,6 +13,7 @@ nothing.
 
 import asyncio
 import random
+import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from service.ledger.pace import LaneLimits
 from service.ledger.sweeping import RescueErrors
 from service.routes import diagnoses
 from service.routes.route import Lane
+from service.telemetry import figures
 
 log = structlog.get_logger()
 
@@ -58,6 +60,15 @@ class Worker:
             if lane in self._drains:
                 self._drains[lane].ring()
 
+    def look(self) -> None:
+        """Say what is in hand at this moment."""
+        figures.IN_HAND.set_all({
+            (drain.lane.route.name, name): drain.in_hand for name, drain in self._drains.items()
+        })  # fmt: skip
+        figures.CONTENTS.set(self._kit.room.held)
+        figures.CONTENTS_WAITING.set(self._kit.room.waiting)
+        figures.TOKEN_SECONDS.set_all({(name,): left for name, left in self._kit.tokens.lives().items()})
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in hand."""
         background: list[Coroutine[Any, Any, None]] = [
@@ -82,13 +93,20 @@ class Worker:
     async def _sweep_for_ever(self) -> None:
         """Sweep now, and then every poll interval; workers do not sweep in step."""
         while True:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(30.0):
                     await self.sweep()
             except (LedgerUnavailable, TimeoutError):
+                figures.SWEEPS.add("no_ledger")
                 log.info("sweep.no_ledger")
             except Exception:
+                figures.SWEEPS.add("failed")
                 log.exception("sweep.bug")
+            else:
+                figures.SWEEPS.add("done")
+                figures.SWEEP_SECONDS.observe(time.monotonic() - began)
+                figures.SWEPT_AT.set(time.time())
             await asyncio.sleep(self._kit.policy.poll_interval * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load, guards nothing
 
     async def sweep(self) -> None:
@@ -97,9 +115,11 @@ class Worker:
         errors = rescue_errors()
         rescued = await ledger.rescue(uncertain_after=policy.uncertain_after, errors=errors)
         for each in rescued:
+            figures.RESCUED.add(each.outcome)
             log.warning("attempt.rescued", attempt=each.attempt_id, outcome=each.outcome)
         expired = await ledger.expire(errors=errors)
         if expired:
+            figures.EXPIRED.add(by=expired)
             log.info("recipients.expired", count=expired)
         self.ring(await ledger.lanes_with_due(list(self._drains)))
         await ledger.sum_up()
@@ -115,7 +135,7 @@ class Worker:
                 await _end(worker)
                 raise
             except Exception as exc:
-                log.info("arq.interrupted", reason=type(exc).__name__)
+                log.debug("arq.interrupted", reason=type(exc).__name__)  # the bell says what is wrong
             await _end(worker)
             await asyncio.sleep(1.0)
 

@@ -95,6 +95,8 @@ class Claimed:
     seat: str | None  # a new seat, for a session to be opened; None: use one of the free ones
     dsn: Mapping[str, Any] | None = None  # reports to ask the peer for: notify, return, envid (RFC 3461)
     octets: bytes | None = None  # what goes after DATA; None: it is large, and read when it is its turn
+    since: datetime | None = None  # when it was accepted, or was to go
+    traceparent: str | None = None  # of the span that it was accepted in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +250,8 @@ _TAKE = text("""
         RETURNING id
     )
     SELECT claimed.*, carried.recipients, carried.external_count, m.reverse_path, m.sha256, m.smtputf8, m.eightbit, m.on_uncertain,
-           m.dsn, CASE WHEN m.size <= :small THEN (SELECT octets FROM contents WHERE message_id = m.id) END AS octets
+           m.dsn, m.traceparent, coalesce(m.scheduled_at, m.created_at) AS since,
+           CASE WHEN m.size <= :small THEN (SELECT octets FROM contents WHERE message_id = m.id) END AS octets
       FROM claimed JOIN carried ON carried.delivery_id = claimed.id
       JOIN messages m ON m.id = claimed.message_id
      ORDER BY claimed.attempt_id
@@ -587,6 +590,8 @@ async def _take(
             seat=row.seat,
             dsn=row.dsn,
             octets=row.octets,
+            since=row.since,
+            traceparent=row.traceparent,
         )
         for row in taken
     )

@@ -36,6 +36,7 @@ from service.ledger.circumstances import Explaining
 from service.ledger.contents import Contents
 from service.ledger.engine import open_engine, straight_transaction, transaction
 from service.ledger.feed import Feed
+from service.ledger.figures import Figures
 from service.ledger.groups import Grouped
 from service.ledger.sign_ins import SignIns
 from service.ledger.suppressing import Suppressions
@@ -78,6 +79,7 @@ class Ledger:
         self.contents = Contents(engine)
         self.explaining = Explaining(engine)
         self.feed = Feed(engine)
+        self.figures = Figures(engine)
         self.webhooks = Webhooks(engine)
         self.webhook_deliveries = WebhookDeliveries(engine)
         self.telling = Telling(engine)

@@ -15,10 +15,11 @@ The tenant's external recipients ("Tenant External Recipient Rate Limit") are co
 same way over all lanes whose deliveries are marked external.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: The rolling windows, in seconds.
@@ -54,11 +55,13 @@ class Window:
         return max(self.limit - self.used, 0)
 
 
-_MESSAGES = text("""
+_MESSAGES_USED = """
     SELECT (SELECT count(*) FROM attempts WHERE lane = :lane AND ended_at IS NULL)
          + (SELECT count(*) FROM attempts
              WHERE lane = :lane AND ended_at > CAST(:now AS timestamptz) - make_interval(secs => :window))
-""")
+"""
+
+_MESSAGES = text(_MESSAGES_USED)
 
 _MESSAGES_FREE = text("""
     SELECT ended_at + make_interval(secs => :window) AS at, 1 AS amount FROM attempts
@@ -189,6 +192,38 @@ async def free_at(
         if surplus <= 0:
             return freed.at
     return None
+
+
+def _of_each(used: str) -> TextClause:
+    """Make a statement about several lanes of one about `:lane`."""
+    each = used.replace(":lane", "name")
+    return text(f"SELECT name, ({each}) AS used FROM unnest(CAST(:lanes AS text[])) AS name")  # noqa: S608
+
+
+_MESSAGES_OF_EACH = _of_each(_MESSAGES_USED)
+_DAY_OF_EACH = _of_each(f"SELECT coalesce(sum(amount), 0) FROM ({_DAY_OF_LANE}) AS day")  # noqa: S608
+
+
+async def windows_of_lanes(db: AsyncConnection, limits: Mapping[str, LaneLimits]) -> list[tuple[str, Window]]:
+    """Read the windows of several lanes at once, each with its lane; the tenant's stands there once, with none."""
+    now: datetime = (await db.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    found: list[tuple[str, Window]] = []
+    for name, seconds, statement in (
+        ("messages_per_minute", MINUTE, _MESSAGES_OF_EACH),
+        ("messages_per_hour", HOUR, _MESSAGES_OF_EACH),
+        ("recipients_per_day", DAY, _DAY_OF_EACH),
+    ):
+        limited = {lane: limit for lane, each in limits.items() if (limit := getattr(each, name)) is not None}
+        if not limited:
+            continue
+        used = await db.execute(statement, {"lanes": list(limited), "now": now, "window": seconds})
+        found += [
+            (row.name, Window(name=name, limit=limited[row.name], seconds=seconds, used=int(row.used)))
+            for row in used
+        ]
+    counts = next((each for each in limits.values() if each.counts_external and each.external_per_day), None)
+    tenant = None if counts is None else await external_window(db, counts, now)
+    return [*found, *([] if tenant is None else [(_TENANT, tenant)])]
 
 
 # What was summed up before the clock was set back is summed up again when its minutes have come again.

@@ -42,6 +42,7 @@ from service.routes.certificates import BadCertificate, check_application_certif
 from service.routes.kinds import CLOUDS, HIGH_VOLUME_SCOPE, Cloud
 from service.routes.route import BasicLogin, Lane, OAuthLogin, RouteKind
 from service.smtp.peer import Login
+from service.telemetry import figures
 
 if TYPE_CHECKING:
     import httpx2
@@ -110,6 +111,13 @@ class Tokens:
     def tenant_id(self) -> str:
         """The directory that gives the tokens, as the remedies name it."""
         return self._entra.tenant_id
+
+    def lives(self) -> dict[str, float]:
+        """Say how long the token of each application still lives, in seconds; 0 where it has none."""
+        now = self._clock()
+        return {
+            login.client_id: application.lives(now) for (login, _), application in self._applications.items()
+        }
 
     async def login_for(self, lane: Lane, *, refresh: bool = False) -> Login | None:
         """Find what to log in with on this lane; None where its peer asks for no login.
@@ -182,6 +190,10 @@ class _Application:
         self._rest_until = 0.0
         self._forced_at: float | None = None
 
+    def lives(self, now: float) -> float:
+        """Say how long the token lives from now on."""
+        return 0.0 if self._held is None else max(self._held.ends_at - now, 0.0)
+
     async def token(self, *, refresh: bool) -> str:
         """Give the token, renewing it as far as its age or a peer's refusal asks for."""
         now, held = self._clock(), self._held
@@ -235,6 +247,7 @@ class _Application:
             raise self._failed(fault) from fault.__cause__
         self._failures, self._failure = 0, None
         self._held = _Token.living(answer.token, since=since, lifetime=answer.lifetime)
+        figures.TOKEN_REQUESTS.add("given")
         _log.info("token.renewed", client_id=self._asker.client_id, lifetime=answer.lifetime)
         return self._held
 
@@ -248,6 +261,7 @@ class _Application:
             rest = max(LEAST_REST, self._own_rest() if fault.retry_after is None else fault.retry_after)
             fault = TokenUnavailable(rest, fault.detail)
         self._failure, self._rest_until = fault, self._clock() + rest
+        figures.TOKEN_REQUESTS.add("failed")
         _log.warning("token.failed", client_id=self._asker.client_id, error=str(fault), rest=rest)
         return fault
 

@@ -45,6 +45,7 @@ from service.settings.shapes import (
     Dispatch,
     Dns,
     EntraShape,
+    MetricsShape,
     Organization,
     RouteShape,
     SandboxShape,
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     api: Annotated[Api, GROUP] = Field(default=Api())
     checks: Annotated[ChecksShape, GROUP] = Field(default=ChecksShape())
     webhooks: Annotated[WebhooksShape, GROUP] = Field(default=WebhooksShape())
+    metrics: Annotated[MetricsShape, GROUP] = Field(default=MetricsShape())
     encryption_key: SecretStr | None = Field(
         default=None,
         description="Seals the secrets of webhooks in the database: 32 random bytes in base64 (openssl rand -base64 32).",

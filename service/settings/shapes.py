@@ -279,6 +279,18 @@ class Api(Group):
     )
 
 
+class MetricsShape(Group):
+    """What the process tells Prometheus and the kubelet."""
+
+    enabled: bool = Field(default=True, description="Whether there is /metrics.")
+    host: Host = Field(default="0.0.0.0", description="The address to listen on, where there is a port.")
+    port: Port | None = Field(
+        default=None,
+        description="A port of its own for /livez, /readyz and /metrics: of a worker, which has none unless set; "
+        "of an API, which then answers /metrics there and not on its own port.",
+    )
+
+
 class LimitsShape(Group):
     """What a lane may use. What is not named has the default of the route's kind; null is no limit."""
 

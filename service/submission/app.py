@@ -36,9 +36,11 @@ from service.submission.ringing import Nudge
 from service.submission.suppressing import suppression_rules, suppressions
 from service.submission.templating import templates
 from service.submission.templating.rendering import Renderer
+from service.submission.tracing import Tracing
 from service.submission.ways import checking, explaining, routes
 from service.submission.who import keys
 from service.submission.who.entra import EntraApi
+from service.telemetry import traces
 
 _GROUPS = (
     sending,
@@ -109,6 +111,8 @@ def create_app(
         ],
         # A path is what it is. The framework's redirect would name the host that the caller named.
         redirect_slashes=False,
+        # Its spans would have queries in them, and so addresses: ours are `Tracing`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.renderer = Renderer()
     door = Door(
@@ -149,6 +153,8 @@ def create_app(
     app.add_middleware(Envelope)
     app.add_middleware(BodiesInFlight, bodies=door.bodies)
     app.add_middleware(ErrorsInTheirForm)  # around the envelope, which has refusals of its own
+    if traces.on():
+        app.add_middleware(Tracing)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # the framework's own way to extend it
     return app
 

@@ -33,12 +33,14 @@ from service.submission.templating.rendering import Renderer
 from service.submission.who.callers import Callers, demand_scope, sees
 from service.submission.who.entra import AccessTokens, EntraApi
 from service.submission.who.peers import Ip, client_of
+from service.telemetry import figures
 
 if TYPE_CHECKING:
     from service.submission.intake.desk import Desk
 
 Clock = Callable[[], datetime]
 Checks = Callable[[Route, Asked], Awaitable[Conducted | None]]  # `Conductor.check`
+MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]  # `Page.write`
 Result = TypeVar("Result")
 
 #: Bodies up to this size are read on the event loop; larger ones cost more than a thread's switch.
@@ -131,6 +133,7 @@ class Door:
     """What endpoints have in common, and the first steps of each."""
 
     desk: "Desk"  # what every way of sending goes through; it needs the door, so it comes after it
+    page: MetricsPage | None = None  # what /metrics answers; None: it is on another port, or switched off
 
     def __init__(
         self,
@@ -220,6 +223,11 @@ class Door:
     async def body(self, request: Request) -> bytes:
         """Read the body, within its limits of size and time; raises 400, 408, 413 and 503 problems."""
         return await self.bodies.read(request)
+
+    def look(self) -> None:
+        """Say what is in hand at this moment."""
+        figures.BODIES.set(self.bodies.in_flight)
+        figures.STREAMS.set(self.telling.streams.open)
 
     def begin(self) -> None:
         """Start what goes on in the background; needs a running event loop."""

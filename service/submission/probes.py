@@ -1,11 +1,17 @@
-"""Who am I, and is the service well?"""
+"""Who am I, is the service well, and what has it counted?
+
+The probes and the figures ask for no key: a kubelet and Prometheus have none. There is nothing in them about a
+recipient or a message; whoever may not see how much mail there is, gets them on a port of its own
+(`metrics.port`) or not at all (`metrics.enabled`).
+"""
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from service.ledger import LedgerUnavailable
+from service.exposition.health import readiness
 from service.submission import models, representation
-from service.submission.door import GUARDED, Door, refusals
+from service.submission.door import GUARDED, Door, problem_answer, refusals
+from service.submission.problems import Problem
 
 
 def endpoints(door: Door) -> APIRouter:
@@ -37,6 +43,21 @@ def endpoints(door: Door) -> APIRouter:
         operation_id="get_readiness",
         responses={200: {"model": models.ReadinessOut}, 503: {"model": models.ReadinessOut}},
     )
+    router.add_api_route(
+        "/metrics",
+        probes.metrics,
+        methods=["GET"],
+        summary="What was counted, for Prometheus",
+        operation_id="get_metrics",
+        response_class=PlainTextResponse,
+        responses={
+            200: {
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+                "description": "Every metric; docs/metrics.md lists them.",
+            },
+            404: problem_answer("The figures are on another port, or switched off."),
+        },
+    )
     return router
 
 
@@ -54,23 +75,17 @@ class _Probes:
         """Say that the process answers."""
         return JSONResponse({"status": "alive"})
 
+    async def metrics(self, request: Request) -> Response:
+        """Show the figures of this process and of the ledger, in Prometheus' text format or in OpenMetrics.
+
+        Without a key, as every scraper asks; there is no secret and no personal data in them.
+        """
+        if self._door.page is None:
+            raise Problem(status=404, code="not_found", detail="There are no figures on this port.")
+        octets, content_type = await self._door.page(request.headers.get("accept", ""))
+        return Response(octets, headers={"Content-Type": content_type})
+
     async def readyz(self) -> Response:
         """Say whether mail can be accepted: without Redis it can, without the ledger it cannot."""
-        checks = {"ledger": "ok", "schema": "ok", "redis": "ok"}
-        budget = self._door.budget()
-        try:
-            if not await budget.spend(self._door.ledger.writable()):
-                checks["ledger"] = "read-only"
-            found = await budget.spend(self._door.ledger.revision())
-            if found != self._door.health.revision:
-                checks["schema"] = (
-                    f"at {found or 'nothing'}, needs {self._door.health.revision}: run `postroom migrate`"
-                )
-        except LedgerUnavailable:
-            checks["ledger"] = "unavailable"
-        if not await self._door.health.redis():
-            checks["redis"] = "unavailable"
-        if checks["ledger"] != "ok" or checks["schema"].endswith("`postroom migrate`"):
-            return JSONResponse({"status": "unavailable", "checks": checks}, status_code=503)
-        status = "ready" if checks["redis"] == "ok" else "degraded"
-        return JSONResponse({"status": status, "checks": checks})
+        found = await readiness(self._door.ledger, self._door.health, spend=self._door.budget().spend)
+        return JSONResponse(found.body, status_code=found.status)

@@ -9,6 +9,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from service.telemetry import figures
+
 _TITLES = {
     400: "The request cannot be read",
     401: "A valid API key is needed",
@@ -83,6 +85,7 @@ class Problem(Exception):  # the word of RFC 9457
 
     def response(self, request_id: str) -> JSONResponse:
         """Write the problem as an answer."""
+        figures.REFUSED.add(self.status, self.code)
         headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)

@@ -62,6 +62,11 @@ class Streams:
         self._looking: asyncio.Task[None] | None = None
         self.closing = asyncio.Event()
 
+    @property
+    def open(self) -> int:
+        """How many there are now."""
+        return len(self._listeners)
+
     def close(self) -> None:
         """End every stream; no new one begins."""
         self.closing.set()
