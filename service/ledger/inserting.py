@@ -9,10 +9,10 @@ The statement's parts see the same instant (`now()` is the transaction's): a del
 are due together, so no claim can find the one due and the others not.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from service.ledger import facets
 
@@ -23,8 +23,8 @@ INSERT = """
     WITH reserved AS (
         INSERT INTO idempotency (application, path, key, sha256, answer)
         SELECT row.* FROM (SELECT set_config('lock_timeout', '100ms', true)) AS patience (set),
-               jsonb_to_recordset($1::jsonb)
-                   AS row(application text, path text, key text, sha256 text, answer text)
+               unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+                   AS row(application, path, key, sha256, answer)
          WHERE patience.set IS NOT NULL
          ORDER BY application, path, key
     ), messages AS (
@@ -36,7 +36,7 @@ INSERT = """
             subject, message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority,
             on_uncertain, ARRAY(SELECT jsonb_array_elements_text(tags)), metadata, created_at, expires_at,
             scheduled_at, from_key, idempotency_key, template, dsn
-          FROM jsonb_to_recordset($2::jsonb) AS row(
+          FROM jsonb_to_recordset($6::jsonb) AS row(
             id text, application text, key_id text, test boolean, from_email text, from_name text,
             reply_to jsonb, reverse_path text, subject text, message_id text, size integer, sha256 text,
             smtputf8 boolean, eightbit boolean, route_requested text, plan jsonb, stream text,
@@ -44,26 +44,26 @@ INSERT = """
             expires_at timestamptz, scheduled_at timestamptz, from_key text, idempotency_key text,
             template jsonb, dsn jsonb)
     ), contents AS (
-        INSERT INTO contents (message_id, octets) SELECT * FROM unnest($3::text[], $4::bytea[])
+        INSERT INTO contents (message_id, octets) SELECT * FROM unnest($7::text[], $8::bytea[])
     ), deliveries AS (
         INSERT INTO deliveries (id, message_id, application, route, lane, sender, priority, external, size,
             due_at, expires_at)
         SELECT id, message_id, application, route, lane, sender, priority, external, size,
                coalesce(scheduled_at, now()), expires_at
-          FROM jsonb_to_recordset($5::jsonb) AS row(
+          FROM jsonb_to_recordset($9::jsonb) AS row(
             id text, message_id text, application text, route text, lane text, sender text,
             priority smallint, external boolean, size integer, expires_at timestamptz,
             scheduled_at timestamptz)
     ), facets AS (
         INSERT INTO facets (application, name, value, message_id)
-        SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
+        SELECT * FROM unnest($10::text[], $11::text[], $12::text[], $13::text[])
     )
     INSERT INTO recipients (message_id, position, type, email, name, external, status, delivery_id, due_at,
         application, reason, error, finished_at)
     SELECT message_id, position, type, email, name, external, status, delivery_id,
            CASE WHEN delivery_id IS NOT NULL THEN coalesce(scheduled_at, now()) END,
            application, error ->> 'code', error, CASE WHEN delivery_id IS NULL THEN now() END
-      FROM jsonb_to_recordset($10::jsonb) AS row(
+      FROM jsonb_to_recordset($14::jsonb) AS row(
         message_id text, position smallint, type text, email text, name text, external boolean, status text,
         delivery_id text, scheduled_at timestamptz, application text, error jsonb)
      ORDER BY message_id, position
@@ -74,18 +74,14 @@ def arguments(
     messages: Sequence["NewMessage"], reservations: Iterable[tuple[str, "Reservation"]] = ()
 ) -> tuple[object, ...]:
     """Give the values of `INSERT`; `reservations` are keys with the applications that they belong to."""
+    keys = [(application, each.key, each.answer) for application, each in reservations]
     facet_rows = sorted(row for message in messages for row in _facets(message))
     return (
-        _written(
-            {
-                "application": application,
-                "path": each.key.path,
-                "key": each.key.key,
-                "sha256": each.key.sha256,
-                "answer": each.answer,
-            }
-            for application, each in reservations
-        ),
+        [application for application, _, _ in keys],
+        [key.path for _, key, _ in keys],
+        [key.key for _, key, _ in keys],
+        [key.sha256 for _, key, _ in keys],
+        [answer for _, _, answer in keys],
         _written(map(_message, messages)),
         [message.id for message in messages],
         [message.octets for message in messages],
@@ -96,7 +92,7 @@ def arguments(
 
 
 def _written(rows: Iterable[Mapping[str, Any]]) -> str:
-    return json.dumps(list(rows), default=datetime.isoformat)
+    return to_json(list(rows)).decode()
 
 
 def _facets(message: "NewMessage") -> Iterable[tuple[str, str, str, str]]:

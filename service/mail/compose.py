@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from service.mail.adopt import adopt, authors
@@ -168,10 +169,16 @@ def _header(draft: Draft, *, message_id: str, date: datetime) -> bytes:
         fields.append(fold("To", [" undisclosed-recipients:;"]))
     if draft.subject is not None:
         fields.append(text_field("Subject", draft.subject))
-    fields.append(fold("Date", [f" {format_datetime(date)}"]))
+    fields.append(_date_field(date.replace(microsecond=0)))
     fields.append(fold("Message-ID", [f" {message_id}"]))
     fields += [_custom_field(name, value) for name, value in draft.headers.items()]
     return b"".join(fields)
+
+
+@lru_cache(maxsize=8)
+def _date_field(date: datetime) -> bytes:
+    """Write the date: the same one for all messages of a second."""
+    return fold("Date", [f" {format_datetime(date)}"])
 
 
 def _custom_field(name: str, value: str) -> bytes:

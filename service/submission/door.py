@@ -28,6 +28,7 @@ from service.submission.feed.telling import Telling
 from service.submission.limits import SubmissionLimits
 from service.submission.problems import not_found
 from service.submission.request.bodies import Bodies
+from service.submission.request.headers import given
 from service.submission.ringing import Nudge, Ringing
 from service.submission.templating.rendering import Renderer
 from service.submission.who.callers import Callers, demand_scope, sees
@@ -182,7 +183,7 @@ class Door:
 
     async def callers_key(self, request: Request, budget: "Budget") -> Key:
         """Say who is calling; raises 401, 403, 429 and 503 problems."""
-        headers, client = request.headers.getlist("authorization"), self._client(request)
+        headers, client = given(request, b"authorization"), self._client(request)
         vouched: Key | None = request.scope.get(CALLER)
         if vouched is not None:
             key: Key | None = self.callers.admitted(vouched, client)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from service.ledger.accepting import NewMessage
 from service.ledger.history import AttemptView, EventView, MessageView
 from service.ledger.keys import Key
@@ -20,6 +22,11 @@ def moment(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def written(shown: Mapping[str, Any]) -> str:
+    """Write what is shown as JSON."""
+    return to_json(shown).decode()
 
 
 def new_message(message: NewMessage, expectation: "Expectation") -> dict[str, Any]:

@@ -41,8 +41,8 @@ from service.submission.door import SMALL, Budget, Door
 from service.submission.history import expectations
 from service.submission.intake.contents import Contents
 from service.submission.intake.in_hand import InHand, in_progress
-from service.submission.intake.messages import Addressed, Asked, Intake
-from service.submission.problems import FieldError, Problem, invalid, rate_limit
+from service.submission.intake.messages import Addressed, Asked, Intake, recipients_named
+from service.submission.problems import FieldError, Problem, invalid, rate_limit, unprocessable
 from service.submission.sharing import Readings
 from service.submission.suppressing.suppressions import Suppressed, error_of
 
@@ -168,7 +168,8 @@ class Desk:
         _distinct(asked)
         keys = [_item_key(each) for each in asked if each.idempotency_key is not None]
         keys += [] if request is None else [request]
-        async with self._in_hand.holding(key.application, keys) as waited:
+        waited = await self._in_hand.free(key.application, keys)
+        with self._in_hand.holding(key.application, keys):
             if waited and request is not None:
                 repeated = await self._seen(key, request, budget)
                 if repeated is not None:
@@ -195,7 +196,9 @@ class Desk:
             traffic = await self._look(budget)
             known = await self._known(asked, key, budget)
             fresh = [each for each in asked if each not in known]
-            composed = await self._composed(fresh, key, budget, resting=traffic.resting, weight=weight)
+            composed = await self._composed(
+                fresh, key, budget, request=request, resting=traffic.resting, weight=weight
+            )
             results: dict[Asked, NewMessage | dict[str, Any] | Problem] = {**known, **composed}
             wrong = {each: found for each, found in results.items() if isinstance(found, Problem)}
             if wrong and strict:
@@ -276,31 +279,53 @@ class Desk:
         *,
         resting: Mapping[str, Rest],
         weight: int,
+        request: IdempotencyKey | None = None,
     ) -> dict[Asked, NewMessage | Problem]:
         """Read, render and compose each message; what is wrong with one is in its place."""
         found: dict[Asked, NewMessage | Problem] = {}
         addressed: list[Addressed] = []
-        for each in asked:
-            try:
-                addressed.append(self._intake.address(each, key))
-            except Problem as problem:
-                found[each] = each.misplaced(problem)
+        limits = self._door.limits
+        if len(asked) > 1 and sum(map(recipients_named, asked)) > limits.recipients_together:
+            detail = (
+                f"The messages of one request may have {limits.recipients_together:,} recipients together."
+            )
+            place = "/merge" if asked[0].at[:1] == ("merge",) else ""
+            raise unprocessable(place, "too_many_recipients", detail)
+
+        def read() -> None:
+            for each in asked:
+                try:
+                    addressed.append(self._intake.address(each, key))
+                except Problem as problem:
+                    found[each] = each.misplaced(problem)
+
+        await self._door.off_loop(weight, read)
         contents = await self._contents.of(addressed, key, budget)
         keys = {recipient.mailbox.address.key for each in addressed for recipient in each.recipients}
         entries = await self._suppressed.among(key.application, keys, budget)
         suppressed = {address: error_of(entry) for address, entry in entries.items()}
 
         def work() -> None:
+            octets = 0
             for each in addressed:
                 content = contents.get(each)
                 try:
                     if isinstance(content, Problem):
                         raise content  # placed as the others are
-                    found[each.asked] = self._intake.compose(
-                        each, key, content=content, resting=resting, suppressed=suppressed
+                    message = found[each.asked] = self._intake.compose(
+                        each,
+                        key,
+                        content=content,
+                        resting=resting,
+                        suppressed=suppressed,
+                        request_key=None if request is None else request.key,
                     )
                 except Problem as problem:
                     found[each.asked] = each.asked.misplaced(problem)
+                    continue
+                octets += len(message.octets)
+                if octets > limits.together_octets:  # a merge has its attachments in each copy
+                    raise _too_large(limits.together_octets)
 
         await self._door.off_loop(max(weight, len(addressed) * SMALL), work)
         return {each: found[each] for each in asked}
@@ -372,6 +397,11 @@ def reused() -> Problem:
     return Problem(status=422, code="idempotency_key_reused", detail=_REUSED)
 
 
+def _too_large(most: int) -> Problem:
+    detail = f"The messages of one request may have {most:,} octets together: send fewer at a time."
+    return Problem(status=413, code="request_too_large", detail=detail)
+
+
 def _item_key(asked: Asked) -> IdempotencyKey:
     """Name a message's own key, with what it stands for."""
     assert asked.idempotency_key is not None
@@ -384,7 +414,7 @@ def _item_key(asked: Asked) -> IdempotencyKey:
 
 def _reservations(messages: Collection[Asked], shown: Mapping[Asked, Mapping[str, Any]]) -> list[Reservation]:
     return [
-        Reservation(key=_item_key(each), answer=json.dumps(shown[each]))
+        Reservation(key=_item_key(each), answer=representation.written(shown[each]))
         for each in messages
         if each.idempotency_key is not None
     ]
@@ -399,9 +429,8 @@ def _whole(
 ) -> list[Reservation]:
     if request is None:
         return []
-    written = answer(results, request_id=request_id)
-    shown = written["data"][0] if one else written
-    return [Reservation(key=request, answer=json.dumps(shown, ensure_ascii=False, separators=(",", ":")))]
+    shown = results[0] if one else answer(results, request_id=request_id)
+    return [Reservation(key=request, answer=representation.written(shown))]
 
 
 def answer(results: Sequence[dict[str, Any] | Problem], *, request_id: str) -> dict[str, Any]:

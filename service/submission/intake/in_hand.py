@@ -10,8 +10,8 @@ surely a repetition, so its answer is looked up before anything is done for it.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from service.ledger.accepting import IdempotencyKey
 from service.submission.problems import Problem
@@ -40,29 +40,39 @@ class InHand:
         """Say whether this key is known to have an answer; False: nobody knows."""
         return (application, key.path, key.key) in self._used
 
-    @asynccontextmanager
-    async def holding(self, application: str, keys: Collection[IdempotencyKey]) -> AsyncIterator[bool]:
-        """Hold all of these keys together; says whether another request had to be waited for.
+    async def free(self, application: str, keys: Collection[IdempotencyKey]) -> bool:
+        """Wait until nobody holds one of these keys; says whether another request had to be waited for.
 
         Raises a 409 problem where it takes too long.
         """
-        names = [(application, key.path, key.key) for key in keys]
-        waited = False
+        busy = self._busy(application, keys)
+        if busy is None:
+            return False  # as nearly always: a timer would cost more than the look
         try:
             async with asyncio.timeout(_PATIENCE):
-                while busy := next((self._held[name] for name in names if name in self._held), None):
-                    waited = True
+                while busy is not None:
                     await busy.wait()
+                    busy = self._busy(application, keys)
         except TimeoutError:
             raise in_progress() from None
+        return True
+
+    @contextmanager
+    def holding(self, application: str, keys: Collection[IdempotencyKey]) -> Iterator[None]:
+        """Hold all of these keys together; they are free."""
+        names = [(application, key.path, key.key) for key in keys]
         done = asyncio.Event()
         self._held.update(dict.fromkeys(names, done))
         try:
-            yield waited
+            yield
         finally:
             for name in names:
                 del self._held[name]
             done.set()
+
+    def _busy(self, application: str, keys: Collection[IdempotencyKey]) -> asyncio.Event | None:
+        held = self._held
+        return next((held[name] for key in keys if (name := (application, key.path, key.key)) in held), None)
 
 
 def in_progress() -> Problem:

@@ -52,7 +52,6 @@ class Asked:
     at: tuple[object, ...] = ()  # where it stands in the request: (3,) in a batch, ("merge", 2)
     own: frozenset[str] | None = None  # of a merge: the members that stand there; None: all
     idempotency_key: str | None = None  # of its own
-    request_key: str | None = None  # of the whole request
     raw: bytes | None = None  # the whole message, where it came as message/rfc822
     variables: Mapping[str, Any] = field(default_factory=dict)  # of the template
 
@@ -163,9 +162,11 @@ class Intake:
         content: Content | None = None,
         resting: Mapping[str, Rest] | None = None,
         suppressed: Mapping[str, Mapping[str, Any]] | None = None,
+        request_key: str | None = None,
     ) -> NewMessage:
         """Build the message; raises Problem.
 
+        `request_key` is the idempotency key of the whole request, for a message without one of its own.
         `content` is what its template was rendered to, `resting` has the lanes to pass over,
         `suppressed` the errors of recipients that get no mail, by their address for comparisons.
         """
@@ -183,7 +184,9 @@ class Intake:
                 now=addressed.now,
                 template=content is not None,
             )
-        return self._message(addressed, key, composed, content, named, resting or {}, suppressed or {})
+        return self._message(
+            addressed, key, composed, content, named, resting or {}, suppressed or {}, request_key
+        )
 
     def _message(
         self,
@@ -194,6 +197,7 @@ class Intake:
         named: Sequence[Address],
         resting: Mapping[str, Rest],
         suppressed: Mapping[str, Mapping[str, Any]],
+        request_key: str | None,
     ) -> NewMessage:
         asked, sender = addressed.asked.shape, addressed.sender
         wanted = [each for each in addressed.recipients if each.mailbox.address.key not in suppressed]
@@ -241,7 +245,7 @@ class Intake:
             ),
             template=None if content is None else content.template,
             dsn=_dsn(asked),
-            idempotency_key=addressed.asked.idempotency_key or addressed.asked.request_key,
+            idempotency_key=addressed.asked.idempotency_key or request_key,
             deliveries=deliveries,
             recipients=[
                 self._recipient(position, each, delivery_of.get(each.mailbox.address.key), suppressed)
@@ -382,6 +386,12 @@ def _recipients(asked: MessageIn, *, most: int) -> tuple[Recipient, ...]:
             "/to", "too_many_recipients", f"A message may have {most} recipients at the most."
         )
     return tuple(found.values())
+
+
+def recipients_named(asked: Asked) -> int:
+    """Count the recipients that a message names, before any of them is read."""
+    given = (asked.shape.to, asked.shape.cc, asked.shape.bcc)
+    return sum(len(each) if isinstance(each, list) else each is not None for each in given)
 
 
 def _without(shape: MessageIn, names: Sequence[str], *, code: str, beside: str) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,7 +26,7 @@ from service.submission.history.expectations import Expectations
 from service.submission.intake.desk import Desk, Repeated, Taken, answer
 from service.submission.intake.messages import Asked, asked_of
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
-from service.submission.request.headers import idempotency_key, request_id
+from service.submission.request.headers import content_type, given, idempotency_key, request_id
 from service.submission.request.query import parameters
 from service.submission.request.strict_json import parse_list, parse_object
 from service.submission.request.validation import demand_json, names_of, validated
@@ -169,7 +168,7 @@ class _Sending:
                 return await self._planned(shape, asked, key, budget)
             one = shape.merge is None
             taken = await self._desk.take(
-                [replace(each, request_key=wanted) for each in asked],
+                asked,
                 key,
                 budget,
                 request=reserved,
@@ -200,7 +199,7 @@ class _Sending:
         async def serve() -> Response | Repeated:
             asked, refused = await self._door.off_loop(len(body), lambda: self._items(body, strict=strict))
             taken = await self._desk.take(
-                [replace(each, request_key=wanted) for each in asked],
+                asked,
                 key,
                 budget,
                 request=reserved,
@@ -239,8 +238,8 @@ class _Sending:
 
     def _read(self, request: Request, kind: str, body: bytes) -> tuple[models.MessageIn, list[Asked]]:
         if kind == "message/rfc822":
-            given = request.query_params
-            sender, recipients = given.get("envelope_from"), given.getlist("envelope_to")
+            query = request.query_params
+            sender, recipients = query.get("envelope_from"), query.getlist("envelope_to")
             _only(request, {"envelope_from", "envelope_to"})
             if not sender or not recipients:
                 raise unprocessable(
@@ -284,13 +283,14 @@ class _Sending:
                 self._desk.waiters -= 1
             headers["Preference-Applied"] = f"wait={wait:.0f}"
         if one:
+            assert not isinstance(results[0], Problem), "a single message's problem is raised"
             shown = results[0]
-            assert not isinstance(shown, Problem), "a single message's problem is raised"
             headers["Location"] = f"/messages/{shown['id']}"
-            if taken.text is not None and wait is None:
-                return Response(taken.text, status_code=202, headers=headers, media_type="application/json")
-            return JSONResponse(shown, status_code=202, headers=headers)
-        return JSONResponse(answer(results, request_id=request_id(request)), status_code=202, headers=headers)
+        else:
+            shown = answer(results, request_id=request_id(request))
+        as_stored = taken.text if wait is None else None
+        text = representation.written(shown) if as_stored is None else as_stored
+        return Response(text, status_code=202, headers=headers, media_type="application/json")
 
     async def _at_their_end(
         self, request: Request, results: Sequence[dict[str, Any] | Problem], key: Key, seconds: float
@@ -350,7 +350,7 @@ def _reserved(path: str, key: str | None, request: Request, kind: str, body: byt
 
 
 def _content_type(request: Request) -> str:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    kind = content_type(request)
     if kind not in {"application/json", "message/rfc822"}:
         detail = "Send application/json, or a whole message as message/rfc822."
         raise Problem(status=415, code="unsupported_media_type", detail=detail)
@@ -373,7 +373,8 @@ def _strict(request: Request) -> bool:
 
 def _wait(request: Request) -> float | None:
     """Read `Prefer: wait=N`; a preference that cannot be read is none (RFC 7240, section 2)."""
-    found = _WAIT.search(", ".join(request.headers.getlist("prefer")))
+    preferred = given(request, b"prefer")
+    found = _WAIT.search(", ".join(preferred)) if preferred else None
     return None if found is None else min(float(found[1]), LONGEST_WAIT)
 
 

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.submission.problems import Problem
+from service.submission.request.headers import given
 
 #: A body that was not wanted is read over where it is no longer than this, and the connection stays.
 _READ_OVER = 64 * 1024
@@ -44,7 +45,7 @@ class Bodies:
         """Read a body; raises 400, 408, 413 and 503 problems."""
         state = request.scope.setdefault("state", {})
         owner = str(state.get("application", ""))
-        announced = request.headers.get("content-length", "")
+        announced = next(iter(given(request, b"content-length")), "")
         if announced.isdigit():
             self._demand_room(owner, int(announced[:15]), already=0)
         body = bytearray()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.submission.door import Door
 from service.submission.problems import FieldError, Problem, invalid
+from service.submission.request.headers import content_type
 from service.submission.request.strict_json import parse_object, pointer_to
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
@@ -68,8 +69,7 @@ async def read(door: Door, request: Request, shape: type[ShapeT], *, optional: b
 
 def demand_json(request: Request) -> None:
     """Raise a 415 problem where the body is not announced as JSON."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
+    if content_type(request) != "application/json":
         raise Problem(status=415, code="unsupported_media_type", detail="Send application/json.")
 
 

@@ -59,7 +59,7 @@ class Taking:
                 len(body), lambda: _asked(parse_object(body, names=_NAMES), now=now)
             )
             return await self._desk.take(
-                [replace(asked, request_key=wanted)],
+                [asked],
                 key,
                 budget,
                 request=reserved,
@@ -89,7 +89,7 @@ class Taking:
             if refused and strict:
                 raise invalid([error for problem in refused.values() for error in problem.errors][:100])
             return await self._desk.take(
-                [replace(each, request_key=wanted) for each in asked],
+                asked,
                 key,
                 budget,
                 request=reserved,
