@@ -6,23 +6,28 @@ import asyncio
 import os
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.ledger.engine import async_url
+from service.ledger.database_url import driver_url
 from service.ledger.tables import metadata
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations inside transactions that never wait long for a lock."""
-    context.configure(connection=connection, target_metadata=metadata, compare_server_default=False)
+    """Run each migration in a transaction of its own; how long it waits for a lock, the session says."""
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_server_default=False,
+        transaction_per_migration=True,
+    )
     with context.begin_transaction():
-        context.execute(text("SET LOCAL lock_timeout = '4s'"))
         context.run_migrations()
 
 
 async def run_by_address() -> None:
-    engine = create_async_engine(async_url(os.environ["POSTROOM_DATABASE_URL"]))
+    address, arguments = driver_url(os.environ["POSTROOM_DATABASE_URL"])
+    engine = create_async_engine(address, connect_args=arguments)
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

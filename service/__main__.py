@@ -74,7 +74,7 @@ def _fail(message: str, *, status: int = 1) -> typer.Exit:
 def api(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port to listen on.")] = None,
 ) -> None:
     """Serve the HTTP API. SIGTERM: finish what is in hand, exit 0."""
     from service import wiring
@@ -95,19 +95,23 @@ def worker(config: Config = None) -> None:
 
 @app.command()
 def migrate(config: Config = None) -> None:
-    """Bring the database to this version's schema; safe to run twice and at once."""
-    from service.ledger import LedgerUnavailable
+    """Bring the database to this version's schema; safe to run twice and at once.
+
+    A database that is newer than this version is left as it is.
+    """
     from service.ledger import migrate as migrations
     from service.ledger.engine import is_unavailable
+    from service.ledger.reasons import why
 
     settings = _settings(config)
     try:
-        migrations.upgrade(settings.database_url.get_secret_value())
+        found = migrations.upgrade(settings.database_url.get_secret_value())
     except Exception as exc:
-        if isinstance(exc, LedgerUnavailable) or is_unavailable(exc):
-            raise _fail(f"PostgreSQL cannot be used: {type(exc).__name__}. Check database_url.") from None
+        if is_unavailable(exc):
+            raise _fail(str(why(exc))) from None
         raise
-    typer.echo(f"The database is at revision {migrations.head()}.", err=True)
+    newer = f", which is newer than this version ({migrations.head()}): nothing was changed"
+    typer.echo(f"The database is at revision {found}{newer if found != migrations.head() else ''}.", err=True)
 
 
 @app.command()
@@ -464,6 +468,7 @@ def keys_rotate(
 def _with_ledger(settings: Settings, act: Any) -> Any:
     from service import wiring
     from service.ledger import LedgerUnavailable
+    from service.ledger.reasons import why
 
     async def work() -> Any:
         ledger = wiring.open_ledger(settings, name="command")
@@ -474,14 +479,8 @@ def _with_ledger(settings: Settings, act: Any) -> Any:
 
     try:
         return asyncio.run(work())
-    except LedgerUnavailable:
-        raise _fail(
-            "PostgreSQL cannot be used at the moment. Check database_url, then `postroom migrate`."
-        ) from None
-    except Exception as exc:
-        if "UndefinedTable" in repr(exc):
-            raise _fail("The database has no tables yet: run `postroom migrate` first.") from None
-        raise
+    except LedgerUnavailable as gone:
+        raise _fail(str(why(gone))) from None
 
 
 def _address(option: str, text: str | None) -> "Address | None":

@@ -39,6 +39,7 @@ from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
 from service.ledger.sealing import Seal
+from service.ledger.standing import Standing, standing
 from service.memory import keep_small
 from service.routes.mx import MxFinder
 from service.routes.preflight.check import Ground, Preflights
@@ -302,6 +303,8 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
 
     async with tracing("api"), api_app(settings) as app:
         tidying = asyncio.create_task(keep_small())
+        # It serves at once, and answers 503 meanwhile; what is missing, its log says.
+        looking = asyncio.create_task(_schema_in_place(app.state.door.ledger, asyncio.Event()))
         _settled()
         await serve(
             app,
@@ -313,7 +316,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
             ),
             grace=settings.dispatch.shutdown_grace.total_seconds(),
         )
-        await end_tasks([tidying])
+        await end_tasks([tidying, looking])
 
 
 def _settled() -> None:
@@ -341,7 +344,8 @@ async def run_worker(settings: Settings) -> None:
         stack.push_async_callback(redis.aclose, close_connection_pool=True)
         page = metrics_page(settings, ledger, process="worker")
         await stack.enter_async_context(listener(settings, ledger, Bell(redis), page))
-        await _schema_in_place(ledger, stop)
+        if not await _schema_in_place(ledger, stop):
+            return
         rules = policy(settings)
         kit = Kit(
             worker=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
@@ -406,24 +410,21 @@ def route_keeper(settings: Settings, kit: Kit, *, nudge: Nudge) -> RouteKeeper:
     )
 
 
-async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> None:
-    """Wait for the schema that this version needs: a pod may start before the migration.
+async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> bool:
+    """Wait for the schema that this version needs: a pod may start before the migration. False: told to stop.
 
-    A schema that is newer than this version is worked with: that is a rolling update.
+    A schema that is newer than this version is worked with: that is a rolling update. What is wrong is said once,
+    and again when it has changed.
     """
-    wanted, known = migrate.head(), migrate.revisions()
+    said: Standing | None = None
     while not stop.is_set():
-        try:
-            found = await ledger.revision()
-        except LedgerUnavailable:
-            log.warning("ledger.unavailable", remedy="is PostgreSQL there? the worker goes on by itself")
-        else:
-            if found == wanted:
-                return
-            if found is not None and found not in known:
-                log.warning("schema.newer", found=found, known=wanted)
-                return
-            log.warning("schema.missing", found=found, wanted=wanted, remedy="run `postroom migrate`")
+        found = await standing(ledger)
+        if found != said and found.state != "ready":
+            log.warning(f"ledger.{found.state}", detail=found.detail, remedy=found.remedy)
+        said = found
+        if found.usable:
+            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 await stop.wait()
+    return False

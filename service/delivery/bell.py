@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection
 import structlog
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from service.telemetry import figures
 
@@ -94,21 +94,30 @@ class Bell:
 
     async def answers(self) -> bool:
         """Say whether Redis is there."""
+        return await self.trouble() is None
+
+    async def trouble(self) -> str | None:
+        """Say what to do about Redis; None where it answers."""
         try:
             async with asyncio.timeout(_PATIENCE):
-                return bool(await self._redis.ping())
-        except (RedisError, OSError, TimeoutError):
-            return False
+                await self._redis.ping()
+        except (RedisError, OSError, TimeoutError) as exc:
+            return _why(exc)
+        return None
 
 
 async def listen(redis: ArqRedis, heard: Callable[[Collection[str]], None]) -> None:
     """Call `heard` with the lanes of every ring, until cancelled; comes back by itself after Redis."""
     figures.LISTENING.set(0)
+    deaf: str | None = None
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
                 await subscription.subscribe(CHANNEL)
                 figures.LISTENING.set(1)
+                if deaf is not None:
+                    log.info("bell.hears")
+                deaf = None
                 while True:
                     ring = await subscription.get_message(timeout=4.0)
                     if ring is not None:
@@ -116,8 +125,19 @@ async def listen(redis: ArqRedis, heard: Callable[[Collection[str]], None]) -> N
                         heard(_lanes(ring["data"]))
         except (RedisError, OSError, TimeoutError) as exc:
             figures.LISTENING.set(0)
-            log.info("bell.deaf", reason=type(exc).__name__)
+            if deaf != type(exc).__name__:  # said once: it is tried again every second
+                deaf = type(exc).__name__
+                log.warning("bell.deaf", reason=deaf, remedy=_why(exc))
             await asyncio.sleep(1.0)
+
+
+def _why(error: Exception) -> str:
+    """Say what to do about a Redis that cannot be used; mail goes on meanwhile, some seconds later."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return "Redis refuses the user or the password in redis_url: correct it"
+    if isinstance(error, ResponseError):
+        return "Redis refuses what it is told: look at the number of the database in redis_url, and at its log"
+    return "start Redis or Valkey, or correct redis_url (rediss:// where it speaks TLS)"
 
 
 def _lanes(octets: bytes) -> list[str]:

@@ -15,18 +15,25 @@ from typing import TYPE_CHECKING, Any, cast
 from asyncpg.exceptions import InterfaceError as DriverError
 from asyncpg.exceptions import InternalClientError, PostgresError
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.ledger.database_url import driver_url
+from service.ledger.pool import WatchedPool
+from service.telemetry import figures
 
 if TYPE_CHECKING:
     import asyncpg
 
 #: SQLSTATE classes and codes that say "not now" (PostgreSQL, Appendix A). A table or column that is
-#: missing (42P01, 42703) is a schema that is not there yet.
+#: missing (42P01, 42703) is a schema that is not there yet; a password, a database or a right that is
+#: missing (28, 3D000, 42501) comes back when somebody gives it back, as after a change of passwords.
 _NOT_NOW = (
     "08",
+    "28",
+    "3D000",
+    "42501",
     "53",
     "57P",
     "58",
@@ -46,26 +53,23 @@ class LedgerUnavailable(Exception):
     """The ledger cannot read or write at the moment; nothing was promised to anybody."""
 
 
-def async_url(url: str) -> str:
-    """Return `url` with our driver in it, whatever PostgreSQL spelling it had."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError("database_url must be a postgresql:// address")
-    return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
-
-
 def open_engine(url: str, *, name: str, size: int) -> AsyncEngine:
     """Make an engine with `size` connections at most; nothing is connected yet.
 
     `name` shows in pg_stat_activity. `synchronous_commit` is asked for by name because a 202 rests on it, whatever the server's default says.
     """
+    address, arguments = driver_url(url)
     engine = create_async_engine(
-        async_url(url),
+        address,
+        poolclass=WatchedPool,
         pool_size=size,
         max_overflow=0,
         pool_timeout=2.0,
         pool_recycle=1800,
+        # What a statement was about belongs to somebody's message, and not into a log.
+        hide_parameters=True,
         connect_args={
+            **arguments,
             "timeout": 2.0,
             "command_timeout": 30.0,
             "server_settings": {
@@ -132,6 +136,7 @@ def unavailable_as_such() -> Iterator[None]:
         raise
     except Exception as exc:
         if is_unavailable(exc):
+            figures.LEDGER_FAILURES.add()
             raise LedgerUnavailable(type(exc).__name__) from exc
         raise
 

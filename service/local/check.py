@@ -18,9 +18,10 @@ import typer
 
 from service import wiring
 from service.delivery.bell import Bell, open_redis
-from service.ledger import Ledger, LedgerUnavailable, migrate
+from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.ids import new_id
 from service.ledger.keys import SCOPES, Key
+from service.ledger.standing import standing
 from service.mail.address import Address
 from service.routes.mx import MxFinder
 from service.routes.preflight.check import Preflights
@@ -125,32 +126,19 @@ def _configuration(settings: Settings) -> Step:
 
 
 async def _database(ledger: Ledger) -> Step:
-    wanted = migrate.head()
-    try:
-        found = await ledger.revision()
-        writable = await ledger.writable()
-    except LedgerUnavailable as gone:
-        detail = f"PostgreSQL cannot be used ({gone})."
-        return fail("database", detail, "Start PostgreSQL, or correct database_url; then `postroom migrate`.")
-    if found is None or (found != wanted and found in migrate.revisions()):
-        detail = f"The database is at revision {found or 'none'}, and this version needs {wanted}."
-        return fail("database", detail, "Run `postroom migrate`.")
-    if found != wanted:
-        detail = f"The database is at revision {found}, which is newer than this version ({wanted})."
-        return warn(
-            "database", detail, "That is usual during a rolling update; otherwise update this process."
-        )
-    if not writable:
-        detail = "PostgreSQL takes no writes: a standby, or read-only."
-        return fail("database", detail, "Point database_url at the primary.")
-    return ok("database", f"PostgreSQL is at revision {found} and takes writes.")
+    found = await standing(ledger)
+    remedy = [found.remedy] if found.remedy else []
+    if not found.usable:
+        return fail("database", found.detail, *remedy)
+    return warn("database", found.detail, *remedy) if remedy else ok("database", found.detail)
 
 
 async def _redis(bell: Bell) -> Step:
-    if await bell.answers():
+    remedy = await bell.trouble()
+    if remedy is None:
         return ok("redis", "Redis answers.")
-    detail = "Redis does not answer. Mail goes on, some seconds later than it could."
-    return fail("redis", detail, "Start Redis or Valkey, or correct redis_url.")
+    detail = "Redis cannot be used. Mail goes on, some seconds later than it could."
+    return fail("redis", detail, f"{remedy[0].upper()}{remedy[1:]}.")
 
 
 async def _route(

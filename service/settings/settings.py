@@ -31,17 +31,19 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from service.ledger import database_url
 from service.routes.choice import RouteBook
 from service.routes.mx import Resolver
 from service.routes.route import Route
 from service.routes.targets import TargetRules
 from service.routes.tokens import Entra
-from service.settings import build, rules
+from service.settings import build, redis_url, rules
 from service.settings.cautions import cautions
 from service.settings.faults import explained
 from service.settings.shapes import (
     Api,
     ChecksShape,
+    ConsoleShape,
     Dispatch,
     Dns,
     EntraShape,
@@ -98,6 +100,7 @@ class Settings(BaseSettings):
     dispatch: Annotated[Dispatch, GROUP] = Field(default=Dispatch())
     api: Annotated[Api, GROUP] = Field(default=Api())
     checks: Annotated[ChecksShape, GROUP] = Field(default=ChecksShape())
+    console: Annotated[ConsoleShape, GROUP] = Field(default=ConsoleShape())
     webhooks: Annotated[WebhooksShape, GROUP] = Field(default=WebhooksShape())
     metrics: Annotated[MetricsShape, GROUP] = Field(default=MetricsShape())
     encryption_key: SecretStr | None = Field(
@@ -131,6 +134,8 @@ class Settings(BaseSettings):
         schemes = _SCHEMES[str(info.field_name)]
         if not url.get_secret_value().startswith(schemes):
             raise ValueError(f"is not a URL of this kind. Begin it with {' or '.join(schemes)}.")
+        check = database_url.check if info.field_name == "database_url" else redis_url.check
+        check(url.get_secret_value())
         return url
 
     @field_validator("encryption_key")
