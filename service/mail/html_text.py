@@ -14,6 +14,7 @@ from __future__ import annotations
 import html as entities
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def text_of(html: str) -> str:
 
     What is beyond the limits is left out, and a mark at the end says so.
     """
+    return _read(html[: READ_CHARACTERS + 1])  # one more, which tells that something follows
+
+
+@lru_cache(maxsize=2)  # the copies of a merge have the same HTML, and it takes a tenth of a second
+def _read(html: str) -> str:
     page = _Page()
     for token in _tokens(html[:READ_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n")):
         if isinstance(token, str):

@@ -44,6 +44,9 @@ PAGE_PARAMETERS: tuple[dict[str, Any], ...] = (
     },
 )
 
+#: Parameters of one request whose names the caller chooses: each makes a query longer, and its plan.
+_OPEN = 20
+
 _UNPRINTABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -88,6 +91,8 @@ def parameters(
         if len(value) > 1000 or len(name) > 200:
             raise wrong(contract, "string_too_long", "This parameter is too long.")
         found[name] = value
+        if len(found) > len(known) + _OPEN:
+            raise wrong(contract, "too_long", f"There may be {_OPEN} of this parameter.")
     return found
 
 

@@ -41,6 +41,10 @@ _PARAMETERS: list[dict[str, Any]] = [
 ]
 
 
+#: What a character of a text costs beside one of a body, which `Door.off_loop` counts: it is looked for often.
+_WEIGHT = 8
+
+
 class RecognizedOut(BaseModel):
     """What the text holds of a reply; what was not there is null."""
 
@@ -115,7 +119,7 @@ class _Explaining:
         kind = _kind(query.get("kind")) if route is None else route.kind
         if route is not None and "kind" in query:
             raise unprocessable("/kind", "route_and_kind", "Give `route` or `kind`, not both.")
-        explanation = explain(text, kind=kind)
+        explanation = await self._door.off_loop(_WEIGHT * len(text), lambda: explain(text, kind=kind))
         organization = self._door.organization
         names = {} if route is None else names_of(route, text, organization)
         return JSONResponse(explanation.as_json(names))

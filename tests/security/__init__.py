@@ -1,0 +1,1 @@
+"""Attacks: what docs/security.md promises and no other room of the tests shows."""
