@@ -44,6 +44,7 @@ check: install ## format, lint, types, imports, migrations, OpenAPI and what it 
 	.venv/bin/lint-imports
 	$(PY) -m tests.schema_check
 	$(PY) -m service openapi | diff -u openapi/openapi.json - || { echo "openapi/openapi.json is not in step: make openapi" >&2; exit 1; }
+	$(PY) -m tests.tools.chart_docs --check
 	$(PY) -m tests.contract
 
 format: install ## format the code and mend what the linter can mend
@@ -56,11 +57,12 @@ bench: install ## the benchmarks (tests/bench/__init__.py says how to run one)
 chaos: install ## the fault campaign: kills, pauses and losses under load (tests/chaos/__init__.py says more)
 	$(PY) -m tests.chaos $(ARGS)
 
-openapi: install ## write openapi/openapi.json and docs/errors.md anew
+openapi: install ## write openapi/openapi.json, docs/errors.md and the chart's tables anew
 	$(PY) -m service openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
 	$(PY) -m service.submission.contract.codes > docs/errors.md.new
 	mv docs/errors.md.new docs/errors.md
+	$(PY) -m tests.tools.chart_docs
 
 # Runtime first; the others hold the same versions because they are bound to it, and bring what an editable
 # installation of Postroom itself is built with.
