@@ -178,6 +178,22 @@ def entra_api(settings: Settings) -> "EntraApi | None":
     )
 
 
+def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> None:
+    """Put the operators' pages beside the API, which they ask in the name of whoever is signed in."""
+    from service.console.app import ConsoleRules, create_console, mount
+    from service.submission.who.peers import client_of
+
+    trusted, given = settings.api.trusted_proxies, settings.console
+    console = create_console(
+        api=app,
+        ledger=ledger,
+        rules=ConsoleRules(lasts=given.sign_in, url=given.url),
+        client_of=lambda request: str(client) if (client := client_of(request, trusted=trusted)) else None,
+        closing=app.state.door.telling.streams.closing,
+    )
+    mount(app, console)
+
+
 def telling(settings: Settings, ledger: Ledger) -> "Telling":
     """Make what the door needs for webhooks and streams."""
     from service.submission.feed.telling import Telling
@@ -284,6 +300,8 @@ async def api_app(settings: Settings) -> AsyncIterator["FastAPI"]:
             telling=telling(settings, ledger),
             entra=entra_api(settings),
         )
+        if settings.console.enabled:
+            add_console(app, settings, ledger)
         page = metrics_page(settings, ledger, process="api")
         if page is not None:
             page.before(app.state.door.look)

@@ -60,6 +60,12 @@ _LAST_MOVES = text("""
      WHERE message_id = :message ORDER BY position, id DESC
 """)
 
+_PULSE = text("""
+    SELECT concat_ws(' ', (SELECT max(id) FROM events WHERE message_id = :message),
+                          (SELECT concat_ws(' ', id, phase, outcome) FROM attempts
+                            WHERE message_id = :message ORDER BY id DESC LIMIT 1))
+""")
+
 
 async def read(db: AsyncConnection, message_id: str) -> Circumstances:
     """Read what happened to a message."""
@@ -101,3 +107,8 @@ class Explaining:
         """Read what happened to a message that is there."""
         async with transaction(self._engine) as db:
             return await read(db, message_id)
+
+    async def pulse(self, message_id: str) -> str:
+        """Say in a word how far a message has come: another word means that something has happened."""
+        async with transaction(self._engine) as db:
+            return str(await db.scalar(_PULSE, {"message": message_id}))

@@ -291,6 +291,39 @@ class MetricsShape(Group):
     )
 
 
+class ConsoleEntraShape(Group):
+    """The application of Entra ID by which people sign in at the console."""
+
+    client_id: str = Field(pattern=_GUID, description="Its application (client) id.")
+    client_secret: SecretStr = Field(min_length=1, description="Its secret.")
+
+
+class ConsoleShape(Group):
+    """The operators' pages."""
+
+    enabled: bool = Field(default=True, description="Whether there is /console.")
+    sign_in: Duration = Field(
+        default=timedelta(hours=12),
+        ge=timedelta(minutes=1),
+        le=timedelta(days=30),
+        description="How long somebody stays signed in.",
+    )
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+/?$",
+        description="Where browsers find the service: https://postroom.contoso.com; needed for a sign-in by Entra ID.",
+    )
+    entra: Annotated[ConsoleEntraShape, GROUP] | None = Field(
+        default=None, description="People sign in by Entra ID too, where it is set."
+    )
+
+    @model_validator(mode="after")
+    def _a_way_back(self) -> Self:
+        if self.entra is not None and self.url is None:
+            raise ValueError("Entra ID sends people back to an address it knows. Set console.url.")
+        return self
+
+
 class LimitsShape(Group):
     """What a lane may use. What is not named has the default of the route's kind; null is no limit."""
 

@@ -43,10 +43,10 @@ async def test_a_sign_in_ends_by_itself_and_by_signing_out(ledger: Ledger) -> No
     lasting = await ledger.sign_ins.begin(ana, lasts=HOUR, actor=SOMEBODY)
     await ledger.sign_ins.end(ended.id, actor=SOMEBODY)
 
-    assert [None, None] == [await ledger.sign_ins.find(each.token) for each in (over, ended)]
+    assert [await ledger.sign_ins.find(each.token) for each in (over, ended)] == [None, None]
     found = await ledger.sign_ins.find(lasting.token)
     assert found is not None
-    assert ("entra:0001", "ana@contoso.com") == (found.key.id, found.name)
+    assert (found.key.id, found.name) == ("entra:0001", "ana@contoso.com")
     assert found.key.sees_everything
 
 
@@ -65,7 +65,7 @@ async def test_the_audit_is_read_page_by_page(ledger: Ledger) -> None:
     assert [made[2].id, made[1].id] == [each.target for each in signed_in]
     assert [made[0].id] == [each.target for each in older]
     assert [made[2].id, made[0].id] == [each.target for each in newer]
-    assert [] == await ledger.audit.page(Wanted(action="console_"), most=10)
+    assert await ledger.audit.page(Wanted(action="console_"), most=10) == []
 
 
 async def test_an_empty_ledger_has_figures_too(ledger: Ledger) -> None:
@@ -73,5 +73,5 @@ async def test_an_empty_ledger_has_figures_too(ledger: Ledger) -> None:
     now = datetime.now(UTC)
     for application in (None, "shop"):
         volume = await ledger.volumes.volume(since=now - HOUR, application=application)
-        assert ([], [], [], []) == (volume.states, volume.routes, volume.diagnoses, volume.not_reached)
-    assert {"a": {}} == await ledger.trends.attempts(["a"], since=now - HOUR, slot=HOUR)
+        assert (volume.states, volume.routes, volume.diagnoses, volume.not_reached) == ([], [], [], [])
+    assert await ledger.trends.attempts(["a"], since=now - HOUR, slot=HOUR) == {"a": {}}
