@@ -20,7 +20,7 @@ from service.ledger.pace import LaneLimits
 from service.routes.preflight import papers
 from service.routes.route import Lane, Route
 from service.telemetry import figures
-from service.telemetry.families import Labels, page
+from service.telemetry.families import Gauge, Labels, page
 
 log = structlog.get_logger()
 
@@ -62,10 +62,10 @@ class Page:
         self._clock = clock
         self._before: list[Callable[[], None]] = []
         self._readings = [
-            _Reading(self._read_moment, every=FRESH, clock=clock),
-            _Reading(self._read_budgets, every=BUDGETS_FRESH, clock=clock),
+            _Reading(self._read_moment, figures.OF_THE_MOMENT, every=FRESH, clock=clock),
+            _Reading(self._read_budgets, figures.OF_BUDGETS, every=BUDGETS_FRESH, clock=clock),
         ]
-        self._papers = _Reading(self._read_papers, every=_PAPERS_FRESH, clock=clock)
+        self._papers = _Reading(self._read_papers, (), every=_PAPERS_FRESH, clock=clock)
 
     def before(self, look: Callable[[], None]) -> None:
         """Let `look` set gauges of this process before each page."""
@@ -78,9 +78,6 @@ class Page:
         until = self._clock() + PATIENCE
         read = [await each.now(within=until - self._clock()) for each in self._readings]
         figures.LEDGER_UP.set(all(read))
-        if not all(read):
-            for family in figures.OF_THE_LEDGER:
-                family.set_all({})
         await self._papers.now(within=PATIENCE)
         return await asyncio.to_thread(page, accept)
 
@@ -117,9 +114,16 @@ class _Reading:
     """Something that is read when it is asked for, but not too often, and once for all who ask meanwhile."""
 
     def __init__(
-        self, read: Callable[[], Awaitable[None]], *, every: float, clock: Callable[[], float]
+        self,
+        read: Callable[[], Awaitable[None]],
+        gauges: Sequence[Gauge],
+        *,
+        every: float,
+        clock: Callable[[], float],
     ) -> None:
+        """`read` sets the gauges; what they say is taken back where it cannot."""
         self._read = read
+        self._gauges = gauges
         self._every = every
         self._clock = clock
         self._again_at: float | None = None
@@ -137,7 +141,11 @@ class _Reading:
         if self._under_way is None:
             self._under_way = asyncio.create_task(self._run())
         done, _ = await asyncio.wait({self._under_way}, timeout=max(within, 0.05))
-        return bool(done) and self._good
+        if done and self._good:
+            return True
+        for gauge in self._gauges:
+            gauge.set_all({})
+        return False
 
     async def _run(self) -> None:
         try:

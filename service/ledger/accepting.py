@@ -88,6 +88,7 @@ class NewMessage:
     idempotency_key: str | None = None
     template: Mapping[str, Any] | None = None  # id and version
     dsn: Mapping[str, Any] | None = None  # RFC 3461: notify, return, envid
+    traceparent: str | None = None  # of the span that it is accepted in (W3C Trace Context)
 
     def status_of(self, recipient: NewRecipient) -> str:
         """Say in which state a recipient begins."""

@@ -31,18 +31,18 @@ INSERT = """
         INSERT INTO messages (id, application, key_id, test, from_email, from_name, reply_to, reverse_path,
             subject, message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority,
             on_uncertain, tags, metadata, created_at, expires_at, scheduled_at, from_key, idempotency_key,
-            template, dsn)
+            template, dsn, traceparent)
         SELECT id, application, key_id, test, from_email, from_name, reply_to, reverse_path,
             subject, message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority,
             on_uncertain, ARRAY(SELECT jsonb_array_elements_text(tags)), metadata, created_at, expires_at,
-            scheduled_at, from_key, idempotency_key, template, dsn
+            scheduled_at, from_key, idempotency_key, template, dsn, traceparent
           FROM jsonb_to_recordset($6::jsonb) AS row(
             id text, application text, key_id text, test boolean, from_email text, from_name text,
             reply_to jsonb, reverse_path text, subject text, message_id text, size integer, sha256 text,
             smtputf8 boolean, eightbit boolean, route_requested text, plan jsonb, stream text,
             priority smallint, on_uncertain text, tags jsonb, metadata jsonb, created_at timestamptz,
             expires_at timestamptz, scheduled_at timestamptz, from_key text, idempotency_key text,
-            template jsonb, dsn jsonb)
+            template jsonb, dsn jsonb, traceparent text)
     ), contents AS (
         INSERT INTO contents (message_id, octets) SELECT * FROM unnest($7::text[], $8::bytea[])
     ), deliveries AS (
@@ -175,4 +175,5 @@ def _message(message: "NewMessage") -> dict[str, object]:
         "idempotency_key": message.idempotency_key,
         "template": message.template,
         "dsn": message.dsn,
+        "traceparent": message.traceparent,
     }

@@ -9,7 +9,7 @@ from service.ledger.ids import new_id
 from service.submission.problems import Problem
 from service.submission.request.operations import ACCEPTING, operation_of
 from service.telemetry import figures, traces
-from service.telemetry.logs import IN_HAND, InHand
+from service.telemetry.logs import IN_HAND
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class Envelope:
         state["request_id"] = request_id
         if "traceparent" not in state:  # `Tracing` has one of its own
             state["traceparent"] = traces.given(scope["headers"])
-        in_hand = IN_HAND.set(InHand(request_id, state["traceparent"]))
+        in_hand = IN_HAND.set(state)
         began = time.perf_counter()
         started = False
 

@@ -10,6 +10,7 @@ The number of series is bounded: beyond `MOST` combinations of labels a family c
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -108,39 +109,33 @@ class Histogram(Family):
         """`buckets` are upper bounds, the smallest first, without the infinite one."""
         super().__init__(name, meaning, *labels)
         self._bounds = tuple(buckets)
-        self._counts: dict[Labels, list[int]] = {}
-        self._sums: dict[Labels, float] = {}
+        self._rows: dict[Labels, list[float]] = {}  # a count for each bucket, and last the sum
 
     def observe(self, value: float, *labels: object) -> None:
         """Count one observation."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            if len(self._counts) >= MOST:
+        row = self._rows.get(labels)
+        if row is None:
+            if len(self._rows) >= MOST:
                 labels = self._other
-            counts = self._counts.setdefault(labels, [0] * (len(self._bounds) + 1))
-            self._sums.setdefault(labels, 0.0)
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums[labels] += value
+            row = self._rows.setdefault(labels, [0] * (len(self._bounds) + 2))
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
 
     def count(self, *labels: object) -> int:
         """Say how many observations there were."""
-        return sum(self._counts.get(labels, ()))
+        return int(sum(self._rows.get(labels, (0,))[:-1]))
 
     def metric(self) -> "Metric":
         from prometheus_client.core import HistogramMetricFamily
+        from prometheus_client.utils import floatToGoString
 
         family = HistogramMetricFamily(self.name, self.meaning, labels=self.labels)
-        for labels, counts in list(self._counts.items()):
-            family.add_metric(
-                self._texts(labels), buckets=list(self._cumulated(counts)), sum_value=self._sums[labels]
-            )
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        for labels, row in list(self._rows.items()):
+            *counts, total = row
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric(self._texts(labels), buckets=buckets, sum_value=total)
         return family
-
-    def _cumulated(self, counts: Sequence[int]) -> Iterator[tuple[str, float]]:
-        so_far = 0
-        for bound, count in zip([*map(str, self._bounds), "+Inf"], list(counts), strict=True):
-            so_far += count
-            yield bound, so_far
 
 
 class _Everything:

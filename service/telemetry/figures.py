@@ -169,7 +169,7 @@ CHECKED = Gauge(
 CHECKED_AT = Gauge("postroom_route_check_timestamp_seconds", "When that check ended.", "route")
 
 #: What is read from the ledger, and said no more when it cannot be.
-OF_THE_LEDGER = (
+OF_THE_MOMENT = (
     OLDEST_TRANSACTION,
     QUEUE,
     QUEUE_AGE,
@@ -179,11 +179,10 @@ OF_THE_LEDGER = (
     PAUSED_UNTIL,
     TROUBLES,
     STOPPED,
-    BUDGET_LIMIT,
-    BUDGET_LEFT,
     UNSETTLED,
     WEBHOOKS_WAITING,
     WEBHOOK_LAG,
     CHECKED,
     CHECKED_AT,
 )
+OF_BUDGETS = (BUDGET_LIMIT, BUDGET_LEFT)

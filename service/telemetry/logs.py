@@ -13,8 +13,9 @@ import io
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, TextIO
+from typing import Any, Literal, TextIO
 
 from service.telemetry.traces import trace_id
 from service.without import without
@@ -37,15 +38,15 @@ _QUIET = (
 )
 
 
-class InHand(NamedTuple):
-    """The request that is served."""
-
-    request_id: str
-    traceparent: str | None  # its place in a trace (`traces`)
+#: The request that is served, each in its own task: its `request_id`, and its `traceparent` (`traces`) or None.
+IN_HAND: ContextVar[Mapping[str, Any] | None] = ContextVar("in_hand", default=None)
 
 
-#: What the logs of a request say of it, each request in its own task.
-IN_HAND: ContextVar[InHand | None] = ContextVar("in_hand", default=None)
+def traceparent() -> str | None:
+    """Say where in a trace the request stands that is served."""
+    request = IN_HAND.get()
+    return None if request is None else request["traceparent"]
+
 
 #: What PostgreSQL quotes of a row, and all that follows of it, up to the next exception of a traceback.
 _ROW = re.compile(
@@ -56,9 +57,9 @@ _ROW = re.compile(
 def _with_request(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     request = IN_HAND.get()
     if request is not None:
-        event.setdefault("request_id", request.request_id)
-        if request.traceparent is not None:
-            event.setdefault("trace_id", trace_id(request.traceparent))
+        event.setdefault("request_id", request["request_id"])
+        if request["traceparent"] is not None:
+            event.setdefault("trace_id", trace_id(request["traceparent"]))
     return event
 
 

@@ -45,6 +45,7 @@ from service.submission.intake.messages import Addressed, Asked, Intake, recipie
 from service.submission.problems import FieldError, Problem, invalid, rate_limit, unprocessable
 from service.submission.sharing import Readings
 from service.submission.suppressing.suppressions import Suppressed, error_of
+from service.telemetry import figures, logs
 
 log = structlog.get_logger()
 
@@ -305,6 +306,8 @@ class Desk:
         entries = await self._suppressed.among(key.application, keys, budget)
         suppressed = {address: error_of(entry) for address, entry in entries.items()}
 
+        traceparent = logs.traceparent()  # a thread has not its own
+
         def work() -> None:
             octets = 0
             for each in addressed:
@@ -319,6 +322,7 @@ class Desk:
                         resting=resting,
                         suppressed=suppressed,
                         request_key=None if request is None else request.key,
+                        traceparent=traceparent,
                     )
                 except Problem as problem:
                     found[each.asked] = each.asked.misplaced(problem)
@@ -378,6 +382,8 @@ class Desk:
             # A drain that rests has to hear of a message that is due later than it meant to look again, too.
             lanes.update(delivery.lane for delivery in message.deliveries)
             traffic.since[message.application] += len(message.deliveries)
+            figures.ACCEPTED.add(message.application)
+            figures.ACCEPTED_BYTES.add(message.application, by=len(message.octets))
             log.info(
                 "message.accepted",
                 message=message.id,

@@ -163,12 +163,14 @@ class Intake:
         resting: Mapping[str, Rest] | None = None,
         suppressed: Mapping[str, Mapping[str, Any]] | None = None,
         request_key: str | None = None,
+        traceparent: str | None = None,
     ) -> NewMessage:
         """Build the message; raises Problem.
 
         `request_key` is the idempotency key of the whole request, for a message without one of its own.
         `content` is what its template was rendered to, `resting` has the lanes to pass over,
-        `suppressed` the errors of recipients that get no mail, by their address for comparisons.
+        `suppressed` the errors of recipients that get no mail, by their address for comparisons, `traceparent`
+        the place of the request in a trace.
         """
         shape, sender = addressed.asked.shape, addressed.sender
         message_id = new_message_id(sender.address.domain)
@@ -185,7 +187,15 @@ class Intake:
                 template=content is not None,
             )
         return self._message(
-            addressed, key, composed, content, named, resting or {}, suppressed or {}, request_key
+            addressed,
+            key,
+            composed,
+            content,
+            named,
+            resting or {},
+            suppressed or {},
+            request_key,
+            traceparent,
         )
 
     def _message(
@@ -198,6 +208,7 @@ class Intake:
         resting: Mapping[str, Rest],
         suppressed: Mapping[str, Mapping[str, Any]],
         request_key: str | None,
+        traceparent: str | None,
     ) -> NewMessage:
         asked, sender = addressed.asked.shape, addressed.sender
         wanted = [each for each in addressed.recipients if each.mailbox.address.key not in suppressed]
@@ -245,6 +256,7 @@ class Intake:
             ),
             template=None if content is None else content.template,
             dsn=_dsn(asked),
+            traceparent=traceparent,
             idempotency_key=addressed.asked.idempotency_key or request_key,
             deliveries=deliveries,
             recipients=[
