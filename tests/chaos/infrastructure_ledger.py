@@ -1,6 +1,7 @@
 """PostgreSQL dies, stands still, is behind a black hole, is slow, refuses to write or lets nobody in."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -104,8 +105,8 @@ async def refusing(run: Run) -> None:
             outages = Outages(run=run, world=world, peer=peer)
             await outages.happen(
                 "read-only, as after a fail-over",
-                harm=partial(_read_only, world, ledger, on=True),
-                mend=partial(_read_only, world, ledger, on=False),
+                harm=partial(_read_only, world, on=True),
+                mend=partial(_read_only, world, on=False),
                 seconds=8.0,
             )
             async with AsyncExitStack() as others:
@@ -117,34 +118,20 @@ async def refusing(run: Run) -> None:
                 )
 
 
-async def _read_only(world: World, ledger: PostgresProxy, *, on: bool) -> None:
-    """Let new transactions only read; sessions are told at their next one, as the server reads its settings again."""
+async def _read_only(world: World, *, on: bool) -> None:
+    """Let new transactions only read; sessions hear of it at their next one."""
     await world.query(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}")
     await world.query("SELECT pg_reload_conf()")
-    del ledger
 
 
 async def _use_up(world: World, ledger: PostgresProxy, others: AsyncExitStack) -> None:
-    """Hold every connection that the server gives away; Postroom loses its own, as in a fail-over."""
-    while True:
-        try:
+    """Hold every connection that the server gives away, Postroom's own included."""
+    await ledger.refuse()  # or it would be quicker than we are
+    with contextlib.suppress(asyncpg.TooManyConnectionsError):
+        while True:
             connection = await asyncpg.connect(world.database_url, timeout=20)
-        except asyncpg.TooManyConnectionsError:
-            break
-        others.push_async_callback(connection.close)
-    ledger.cut()
-    for _ in range(3):
-        await asyncio.sleep(0.05)
-        with_more = [await _connected(world) for _ in range(30)]
-        for each in filter(None, with_more):
-            others.push_async_callback(each.close)
-
-
-async def _connected(world: World) -> asyncpg.Connection | None:
-    try:
-        return await asyncpg.connect(world.database_url, timeout=20)
-    except asyncpg.TooManyConnectionsError:
-        return None
+            others.push_async_callback(connection.close)
+    await ledger.behave()
 
 
 def _at_once(act: Callable[[], None]) -> Callable[[], Awaitable[None]]:

@@ -247,6 +247,7 @@ class _PostgresPair(_Pair):
         self._prepared: dict[bytes, str] = {}
         self._portals: dict[bytes, bytes] = {}
         self._statements: list[str] = []  # of the transaction that runs
+        self._executing = False  # something was, and its answer is not all there
         self._held = bytearray()  # of an answer that may have to be swallowed
         self._tag = b""  # of the last command that was completed
 
@@ -256,7 +257,7 @@ class _PostgresPair(_Pair):
             kind, body = message
             match kind:
                 case b"Q":
-                    self._statements.append(_text(body))
+                    self._execute(_text(body))
                 case b"P":
                     name, _, rest = body.partition(b"\0")
                     self._prepared[name] = _text(rest)
@@ -265,7 +266,11 @@ class _PostgresPair(_Pair):
                     self._portals[portal] = name
                 case b"E":
                     name = self._portals.get(body.partition(b"\0")[0], b"")
-                    self._statements.append(self._prepared.get(name, ""))
+                    self._execute(self._prepared.get(name, ""))
+
+    def _execute(self, statement: str) -> None:
+        self._executing = True
+        self._statements.append(statement)
 
     def _next_asked(self) -> tuple[bytes, bytes] | None:
         if self._started:
@@ -292,8 +297,9 @@ class _PostgresPair(_Pair):
                 self.lost = True
                 self.cut()
                 return
-            # Whether the transaction is committed is known at the very end of an answer.
-            if kind == b"Z" or not (self.proxy.armed and self._statements):
+            # Whether the transaction is committed is known at the very end of the answer to what was executed;
+            # what is only prepared may be asked for without an end (Flush).
+            if kind == b"Z" or not (self.proxy.armed and self._executing):
                 yield bytes(self._held)
                 self._held.clear()
 
@@ -303,9 +309,11 @@ class _PostgresPair(_Pair):
             self._tag = body.rstrip(b"\0")
         elif kind == b"E":
             self._tag = b"ROLLBACK"
-        elif kind == b"Z" and body == b"I" and self._statements:
-            statements, self._statements = self._statements, []
-            return self._tag != b"ROLLBACK" and self.proxy.swallows(statements)
+        elif kind == b"Z":
+            self._executing = False
+            if body == b"I" and self._statements:
+                statements, self._statements = self._statements, []
+                return self._tag != b"ROLLBACK" and self.proxy.swallows(statements)
         return False
 
 

@@ -150,9 +150,12 @@ class TestPostgres:
             proxy.swallow_commits(1, of=lambda statements: any("'meant'" in each for each in statements))
             async with connection.transaction():
                 await connection.execute("INSERT INTO marks VALUES ('other')")
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("INSERT INTO marks VALUES ('meant')")
+            assert await connection.fetchval("SELECT $1::text", "prepared") == "prepared"
             with pytest.raises((ConnectionError, asyncpg.PostgresConnectionError)):
-                async with connection.transaction():
-                    await connection.execute("INSERT INTO marks VALUES ('meant')")
+                await transaction.commit()
             await eventually(lambda: proxy.connections == 0)
 
             assert proxy.swallowed == 1
