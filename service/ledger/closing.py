@@ -24,9 +24,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.ledger import facets, stops
-from service.ledger.claiming import EXTERNAL
 from service.ledger.engine import statement
 from service.ledger.ids import new_id
+from service.ledger.lane_rows import EXTERNAL
 from service.ledger.states import FINAL, Outcome, Status
 
 

@@ -163,7 +163,7 @@ async def straight(engine: AsyncEngine) -> AsyncIterator[Fetch]:
     """Give a way straight to the driver, outside a transaction, for the few statements that run all the time.
 
     They go as they are, with `$1` for the first argument. What SQLAlchemy does around a statement costs more
-    than a small one does itself. JSON goes and comes as text.
+    than a small one does itself. JSON goes as text, and comes as what it says.
     """
     with unavailable_as_such():
         async with engine.connect() as connection:
@@ -176,6 +176,22 @@ async def straight(engine: AsyncEngine) -> AsyncIterator[Fetch]:
                 # Cancelled, too late, or lost in the middle: nobody may read somebody else's answer from it.
                 driver.terminate()
                 raise
+
+
+async def straight_inside(db: AsyncConnection) -> Fetch:
+    """Give the same inside the transaction of `db`, which has run a statement and so has begun."""
+    driver = cast("asyncpg.Connection", (await db.get_raw_connection()).driver_connection)
+
+    async def fetch(sql: str, *arguments: object) -> list[Any]:
+        try:
+            return await driver.fetch(sql, *arguments)
+        except PostgresError:
+            raise
+        except BaseException:
+            driver.terminate()
+            raise
+
+    return fetch
 
 
 @asynccontextmanager

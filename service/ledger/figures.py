@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.ledger import pace
-from service.ledger.claiming import EXTERNAL
 from service.ledger.engine import transaction
+from service.ledger.lane_rows import EXTERNAL
 from service.ledger.pace import LaneLimits
 
 #: Deliveries that are counted in one lane, and recipients of one application in one state.

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ledger import pace, stops
-from service.ledger.claiming import EXTERNAL
+from service.ledger.lane_rows import EXTERNAL
 from service.ledger.pace import Freed, LaneLimits, Window
 
 #: A backlog is counted up to here; beyond it, figures are "at least".

@@ -202,7 +202,7 @@ deliveries = Table(
     CheckConstraint("attempt_id IS NULL OR due_at IS NULL", "waiting_or_in_hand"),
     Index(None, "message_id"),
     # The queue. Partial: what is finished or in hand costs nothing here.
-    # Its first columns are the groups between which a claim is fair; see claiming.py.
+    # Its first columns are the groups between which a claim is fair; see choosing.py.
     Index(
         "ix_deliveries_due",
         "lane",

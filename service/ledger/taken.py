@@ -14,8 +14,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.ledger.claiming import EXTERNAL
 from service.ledger.engine import Fetch
+from service.ledger.lane_rows import EXTERNAL
 from service.ledger.states import Outcome, Status
 
 if TYPE_CHECKING:

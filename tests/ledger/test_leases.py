@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from service.delivery.worker import rescue_errors
-from service.ledger import Ledger
+from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.accepting import Accepted, Busy, IdempotencyKey, KeyReused, Replayed
 from service.ledger.pace import LaneLimits
 from service.ledger.states import Status
@@ -56,6 +57,26 @@ async def test_two_claims_never_take_the_same_delivery(ledger: Ledger) -> None:
 
     assert len(first.claimed) == 1
     assert second.claimed == ()
+
+
+async def test_a_claim_that_is_given_up_in_the_middle_takes_nothing_and_keeps_nobody_waiting(
+    ledger: Ledger,
+) -> None:
+    """Its transaction is gone, and so is its connection: the next one finds everything as it was."""
+    message_id = await accepted(ledger)
+    async with ledger._engine.connect() as other:
+        await other.execute(
+            text("SELECT 1 FROM recipients WHERE message_id = :id FOR UPDATE"), {"id": message_id}
+        )
+        for _ in range(6):  # more than there are connections
+            with pytest.raises((TimeoutError, LedgerUnavailable)):
+                async with asyncio.timeout(0.2):
+                    await claim(ledger)
+
+    taken = await claim(ledger)
+
+    assert [each.message_id for each in taken.claimed] == [message_id]
+    assert taken.claimed[0].number == 1
 
 
 async def test_the_fence_lets_the_holder_of_the_lease_through(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ledger import Ledger, accepting, claiming
+from service.ledger import Ledger, accepting, choosing, claiming
 from service.ledger.claiming import Wish
 from service.ledger.closing import Trouble
 from service.ledger.engine import transaction
@@ -212,6 +212,9 @@ class Interleaved:
             await self._then()
         return found
 
+    async def get_raw_connection(self) -> Any:
+        return await self._db.get_raw_connection()
+
 
 async def test_a_claim_that_saw_no_external_mail_takes_none(ledger: Ledger) -> None:
     """What comes between the look at the tenant's budget and the claim is for the next claim, which counts it."""
@@ -227,7 +230,7 @@ async def test_a_claim_that_saw_no_external_mail_takes_none(ledger: Ledger) -> N
             await accepting.accept(other, [a_submission(external=True)])
             await other.commit()
 
-        between = cast("AsyncConnection", Interleaved(db, claiming._EXTERNAL_WAITS, external_mail_comes))
+        between = cast("AsyncConnection", Interleaved(db, choosing._EXTERNAL_WAITS, external_mail_comes))
         taken = await claiming.claim(between, wish, tenant)
 
     assert [each.message_id for each in taken.claimed] == [inside]
