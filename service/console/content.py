@@ -3,7 +3,7 @@
 Each look is a reading, and in the audit. HTML was written by somebody else and stays as it is, in a frame with everything taken
 away: `sandbox` without any permission, so no script, no form, no window, no cookie of ours; a content security policy that
 loads nothing at all but pictures inside the message; and what a policy does not reach, a connection made beforehand
-(`<link rel=preconnect>`) or another address for the frame (`<meta>`, `<base>`), is no tag any more (`disarmed`).
+(`<link rel=preconnect>`) or another address for the frame (`<meta>`, `<base>`), becomes a tag that means nothing (`disarmed`).
 """
 
 import re
@@ -68,5 +68,5 @@ class ContentPage:
 
 
 def disarmed(html: str) -> str:
-    """Turn the tags that reach out of the page beside its policy into text."""
-    return _REACHES_OUT.sub("&lt;", html)
+    """Give the tags that reach out of the page beside its policy a name that means nothing."""
+    return _REACHES_OUT.sub("<x-", html)

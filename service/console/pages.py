@@ -69,6 +69,7 @@ class Pages:
             sentence=words.sentence,
             plural=words.plural,
             told=words.told,
+            plain=words.plain,
         )
         self._environment.globals.update(asset=assets.url)
 

@@ -1,6 +1,7 @@
 """How the console writes times, sizes and states. Times are UTC everywhere; the script adds the local one."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 from service.ledger.states import FINAL, Status
@@ -15,6 +16,8 @@ _TONES = {
 }  # fmt: skip
 
 _UNITS = (("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000))
+
+_WRITTEN = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 
 #: States in which nothing more happens by itself, written as the API writes them.
 ENDED = frozenset({*map(str, FINAL), "partially_sent"})
@@ -82,3 +85,8 @@ def sentence(text: str) -> str:
 def told(value: object) -> str:
     """Write a detail of the audit."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """Write the times in a sentence of the API as the pages write them."""
+    return _WRITTEN.sub(r"\1 \2", text)
