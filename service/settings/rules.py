@@ -52,6 +52,7 @@ from service.settings.shapes import (
     RouteShape,
     SandboxShape,
     SmtpRelay,
+    WebhooksShape,
 )
 from service.settings.values import Names, is_address
 from service.smtp.peer import TlsMode
@@ -77,6 +78,7 @@ class Parts:
     route_order: tuple[str, ...] | None
     dispatch: Dispatch
     sandbox: SandboxShape
+    webhooks: WebhooksShape
     unread: frozenset[
         str
     ]  # which of the above could not be read, or not wholly: what is missing there may be given
@@ -92,6 +94,7 @@ def readable(values: Mapping[str, object]) -> Parts:
         route_order=_read("route_order", _ORDER, values, unread),
         dispatch=_read("dispatch", TypeAdapter(Dispatch), values, unread) or Dispatch(),
         sandbox=_read("sandbox", TypeAdapter(SandboxShape), values, unread) or SandboxShape(),
+        webhooks=_read("webhooks", TypeAdapter(WebhooksShape), values, unread) or WebhooksShape(),
         unread=frozenset(unread),
     )
 
@@ -128,6 +131,7 @@ def mistakes(parts: Parts, *, now: datetime) -> Iterator[str]:
     yield from _order(parts)
     yield from _sandbox(parts.sandbox)
     yield from _ca_file("entra.ca_file", parts.entra.ca_file)
+    yield from _ca_file("webhooks.ca_file", parts.webhooks.ca_file)
     yield from _entra_api(parts)
     if parts.dispatch.retry.first > parts.dispatch.retry.cap:
         yield "dispatch.retry.first: is longer than dispatch.retry.cap. Raise cap or lower first."

@@ -228,6 +228,7 @@ class Settings(BaseSettings):
             route_order=self.route_order,
             dispatch=self.dispatch,
             sandbox=self.sandbox,
+            webhooks=self.webhooks,
             unread=frozenset(),
         )
 

@@ -35,6 +35,7 @@ _QUIET = (
     "msal",
     "alembic",
     "opentelemetry",
+    "service.ledger.pool",  # SQLAlchemy's own words about its pool, under the name of our class
 )
 
 
