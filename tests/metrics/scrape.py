@@ -25,7 +25,7 @@ class Scraped:
             },
         )
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, name: str, /, **labels: str) -> float | None:
         """Add up the samples that have these labels; None where there is none."""
         found = [
             value
