@@ -155,6 +155,7 @@ class ScriptedPeer:
         certificate_names: Iterable[str] = ("localhost", "127.0.0.1"),
         certificate_expired: bool = False,
         certificate_untrusted: bool = False,
+        certificate_self_signed: bool = False,
         maximum_tls: ssl.TLSVersion | None = None,
         ask_client_certificate: bool = False,
         data_for_nobody: str = "503 5.5.2 Need rcpt command",  # to DATA without an accepted recipient
@@ -168,8 +169,13 @@ class ScriptedPeer:
         self.ca_file = authority().file
         self.tls_context: ssl.SSLContext | None = None
         if tls:
-            issuer = authority("somebody else") if certificate_untrusted else authority()
-            self.tls_context = issuer.server_context(tuple(certificate_names), expired=certificate_expired)
+            elsewhere = certificate_untrusted or certificate_self_signed
+            issuer = authority("somebody else") if elsewhere else authority()
+            self.tls_context = (
+                issuer.self_signed_context()
+                if certificate_self_signed
+                else issuer.server_context(tuple(certificate_names), expired=certificate_expired)
+            )
             if maximum_tls is not None:
                 _allow_old_tls(self.tls_context, maximum_tls)
             if ask_client_certificate:
@@ -733,6 +739,14 @@ class Authority:
         yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
         issued = self._ca.issue_cert(*names, not_after=yesterday if expired else None)
         issued.configure_cert(context)
+        return context
+
+    def self_signed_context(self) -> ssl.SSLContext:
+        """Give a context whose certificate nobody but its owner has signed: the authority's own."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        both = self._ca.private_key_pem.bytes() + self._ca.cert_pem.bytes()
+        with trustme.Blob(both).tempfile(str(self._folder)) as file:
+            context.load_cert_chain(file)
         return context
 
     def client_files(self, name: str) -> tuple[Path, Path]:

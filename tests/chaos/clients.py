@@ -2,12 +2,13 @@
 
     answer = await clients.submit(Letter(key="n17"))    # asks again, with the same key, until the answer is definite
 
-Definite are a 202 and a refusal for good. Everything else is asked again: no connection, a connection that broke,
+Definite are a 202, a refusal for good and a 500. Everything else is asked again: no connection, a connection that broke,
 silence, 409 (the first request still runs), 429 and 503. Where there are several APIs, each try takes the next one.
 """
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,10 @@ _PAUSE = 0.1
 
 #: The longest that one try may take, in seconds.
 _TRY = 15.0
+
+
+#: Answers that ask for another try. A 500 is definite: it is a mistake of ours, and the count says so.
+_AGAIN = frozenset({408, 409, 429, 503})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +70,7 @@ class Answer:
 
     @property
     def definite(self) -> bool:
-        return self.status is not None and (
-            200 <= self.status < 300 or (400 <= self.status < 500 and self.status not in {408, 409, 429})
-        )
+        return self.status is not None and self.status not in _AGAIN
 
 
 class Clients:
@@ -91,13 +94,15 @@ class Clients:
         await self._http.aclose()
 
     async def submit(self, letter: Letter, *, within: float = 120.0) -> Answer:
-        """Post until the answer is definite; raise TimeoutError where none comes."""
-        async with asyncio.timeout(within):
-            while True:
-                answer = await self.post(letter)
-                if answer.definite:
-                    return answer
-                await asyncio.sleep(_PAUSE)
+        """Post until the answer is definite; raise AssertionError where none comes."""
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            answer = await self.post(letter)
+            if answer.definite:
+                return answer
+            await asyncio.sleep(_PAUSE)
+        said = Counter(str(each.status or each.code) for each in self.answers if each.key == letter.key)
+        raise AssertionError(f"{letter.key} has no definite answer within {within:.0f} s: {dict(said)}")
 
     async def post(self, letter: Letter) -> Answer:
         """Post once, and write the answer down."""

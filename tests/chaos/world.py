@@ -13,10 +13,12 @@ processes survive (only that of the machine does not). A world ends whatever it 
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -178,12 +180,13 @@ class World:
 
     def bugs(self) -> list[str]:
         """List the errors in the logs: a fault that we make is no mistake of Postroom's, and is not logged as one."""
-        return [
-            f"{path.stem}: {line[:160]}"
+        found = Counter(
+            f"{path.name.partition('-')[0]}: {_told(line)}"
             for path in sorted(self.folder.glob("*.log"))
             for line in path.read_text(errors="replace").splitlines()
             if any(word in line for word in _BUGS)
-        ]
+        )
+        return [f"{times} × {line}" for line, times in found.items()]
 
 
 #: What only a mistake of ours writes into a log.
@@ -224,6 +227,16 @@ async def _up_again(server: LocalPostgres | LocalRedis) -> None:
             raise AssertionError(str(early)) from early
 
     await eventually(answers, within=PATIENCE)
+
+
+def _told(line: str) -> str:
+    """Shorten a line of a log to its event and the end of its traceback."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line[:300]
+    last = str(entry.get("exception", "")).strip().rpartition("\n")[2]
+    return f"{entry.get('event')} {last}"[:300]
 
 
 def _tail(path: Path) -> str:

@@ -254,13 +254,15 @@ async def test_starttls_that_is_refused_ends_a_required_session(peer: ScriptedPe
     assert fault.reply.code == 454
 
 
-@pytest.mark.parametrize("wrong", ["certificate_expired", "certificate_untrusted", "another name"])
+@pytest.mark.parametrize(
+    "wrong", ["certificate_expired", "certificate_untrusted", "certificate_self_signed", "another name"]
+)
 async def test_a_certificate_that_is_not_the_peers(wrong: str) -> None:
-    """Expired, from an unknown authority, or for another name: no session where TLS is required."""
+    """Expired, from an unknown authority, its own, or for another name: no session where TLS is required."""
     server = (
         ScriptedPeer(tls=True, certificate_names=["other.contoso.com"])
         if wrong == "another name"
-        else ScriptedPeer(tls=True, **{wrong: True})  # type: ignore[arg-type]  # one of the two flags
+        else ScriptedPeer(tls=True, **{wrong: True})  # type: ignore[arg-type]  # one of the flags
     )
     async with server as peer:
         fault = await refused(peer)
