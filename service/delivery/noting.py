@@ -87,6 +87,8 @@ def _phases(entries: Iterable[Mapping[str, Any]]) -> list[traces.Event]:
     codes: dict[str, dict[str, int]] = {}
     for entry in entries:
         phase = entry["phase"]
+        if phase == "dot" and entry["who"] == "peer":
+            phase = "reply"
         if phase not in began:
             began[phase] = datetime.fromisoformat(entry["at"])
         if entry["who"] == "peer" and entry["text"][:3].isdecimal():
