@@ -17,7 +17,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -56,7 +55,7 @@ class Child:
     """A process of Postroom."""
 
     victim: Victim
-    process: subprocess.Popen[bytes]
+    process: Any  # a `subprocess.Popen`, or what acts like one
     log: Path
     port: int | None = None  # of an API
 
@@ -65,7 +64,7 @@ class Child:
 
     async def ended(self, *, within: float = PATIENCE) -> int:
         """Wait for its end; return the exit status."""
-        return await asyncio.to_thread(self.process.wait, within)
+        return int(await asyncio.to_thread(self.process.wait, within))
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -278,7 +277,7 @@ async def a_world(
         url = postgres.create_database("postroom")
         await asyncio.to_thread(upgrade, url)
         given = configuration(url, redis.url, routes=list(routes), dispatch=dispatch) | changes
-        processes = Processes(folder, given)
+        processes = Processes(folder, given, environment={})  # real ones, not forked from this
         closing.callback(processes.end)
         async with Clients(token=await _key(processes.config)) as clients:
             world = World(
