@@ -54,6 +54,7 @@ from service.telemetry import figures, traces
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.console.directory import People
     from service.routes.advice import Organization
     from service.submission.feed.telling import Telling
     from service.submission.limits import SubmissionLimits
@@ -178,20 +179,35 @@ def entra_api(settings: Settings) -> "EntraApi | None":
     )
 
 
-def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> None:
-    """Put the operators' pages beside the API, which they ask in the name of whoever is signed in."""
+def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> "People | None":
+    """Put the operators' pages beside the API, which they ask in the name of whoever is signed in.
+
+    Returns what signs people in by Entra ID, to be closed, where that is configured.
+    """
     from service.console.app import ConsoleRules, create_console, mount
+    from service.console.directory import EntraSignIn
     from service.submission.who.peers import client_of
 
     trusted, given = settings.api.trusted_proxies, settings.console
+    by_entra = None
+    if given.entra is not None:
+        entra = settings.entra()
+        by_entra = EntraSignIn(
+            entra=replace(entra, tenant_id=entra.tenant_id.lower()),
+            client_id=given.entra.client_id,
+            client_secret=given.entra.client_secret.get_secret_value(),
+            back=f"{(given.url or '').rstrip('/')}/console/sign-in/entra/back",
+        )
     console = create_console(
         api=app,
         ledger=ledger,
-        rules=ConsoleRules(lasts=given.sign_in, url=given.url),
+        rules=ConsoleRules(lasts=given.sign_in, url=given.url, entra=by_entra),
         client_of=lambda request: str(client) if (client := client_of(request, trusted=trusted)) else None,
         closing=app.state.door.telling.streams.closing,
     )
     mount(app, console)
+    people: People | None = console.state.people
+    return people
 
 
 def telling(settings: Settings, ledger: Ledger) -> "Telling":
@@ -300,8 +316,8 @@ async def api_app(settings: Settings) -> AsyncIterator["FastAPI"]:
             telling=telling(settings, ledger),
             entra=entra_api(settings),
         )
-        if settings.console.enabled:
-            add_console(app, settings, ledger)
+        if settings.console.enabled and (people := add_console(app, settings, ledger)) is not None:
+            stack.push_async_callback(people.aclose)
         page = metrics_page(settings, ledger, process="api")
         if page is not None:
             page.before(app.state.door.look)

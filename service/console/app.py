@@ -17,6 +17,7 @@ from service.console.assets import Assets
 from service.console.audit import AuditPage
 from service.console.bundle import Bundle
 from service.console.content import ContentPage
+from service.console.directory import EntraSignIn, People
 from service.console.explain import ExplainPage
 from service.console.lanes import LanesPage
 from service.console.live import Live
@@ -48,6 +49,7 @@ class ConsoleRules:
 
     lasts: timedelta  # a sign-in
     url: str | None  # where browsers find the service
+    entra: EntraSignIn | None = None  # by which people sign in, beside keys
 
 
 def create_console(
@@ -71,7 +73,9 @@ def create_console(
         ReportsPage(pages, asked, ledger),
     )
     explain, audit, bundle = ExplainPage(pages, asked), AuditPage(pages, ledger), Bundle(asked)
-    live, sign_in = Live(ledger, asked, who, closing=closing), SignInPage(pages, who)
+    live = Live(ledger, asked, who, closing=closing)
+    people = People(rules.entra) if rules.entra is not None else None
+    sign_in = SignInPage(pages, who, people)
     to = who.guarded
     console = Starlette(
         routes=[
@@ -79,6 +83,8 @@ def create_console(
             Route("/assets/{name}", assets.serve),
             Route("/sign-in", sign_in.page),
             Route("/sign-in", sign_in.by_key, methods=["POST"]),
+            Route("/sign-in/entra", sign_in.to_entra),
+            Route("/sign-in/entra/back", sign_in.from_entra),
             Route("/sign-out", to(sign_in.out), methods=["POST"]),
             Route("/messages/{message_id}", to(message.page)),
             Route("/messages/{message_id}/act", to(message.act), methods=["POST"]),
@@ -100,6 +106,7 @@ def create_console(
         ],
     )
     console.router.redirect_slashes = False
+    console.state.people = people
     trouble = _Trouble(pages, who)
     console.add_exception_handler(NotSignedIn, trouble.not_signed_in)
     console.add_exception_handler(Refused, trouble.refused)

@@ -31,11 +31,17 @@ class AuditPage:
         if not who.may("admin"):
             raise Refused(status=403, code="insufficient_scope", detail="The audit needs the scope admin.")
         asked = given(request, "target", "application", "actor", "action", "after", "before")
-        bounds = {name: int(asked[name]) for name in ("after", "before") if asked.get(name, "").isdecimal()}
         filters = {
             name: asked[name] for name in ("target", "application", "actor", "action") if name in asked
         }
-        wanted = Wanted(**filters, **{name: min(value, 2**62) for name, value in list(bounds.items())[:1]})
+        wanted = Wanted(
+            target=asked.get("target"),
+            application=asked.get("application"),
+            actor=asked.get("actor"),
+            action=asked.get("action"),
+            after=_number(asked.get("after", "")),
+            before=None if "after" in asked else _number(asked.get("before", "")),
+        )
         found = await self._ledger.audit.page(wanted, most=_PAGE + 1)
         more, entries = len(found) > _PAGE, found[:_PAGE]
         newest_first = entries[::-1] if wanted.before is not None else entries
@@ -54,3 +60,8 @@ class AuditPage:
             older=older,
             newer=newer,
         )
+
+
+def _number(written: str) -> int | None:
+    """Read the number of an entry; what is none counts as not there."""
+    return int(written) if written.isascii() and written.isdigit() and len(written) < 19 else None

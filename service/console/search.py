@@ -77,8 +77,12 @@ def guesses(text: str) -> list[Guess]:
     if re.fullmatch(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}", text):
         return [Guess(meaning=f"that were answered {text}", filters={"enhanced": text}), words_of_subject]
     if _DIAGNOSIS.fullmatch(text):
-        found = Guess(meaning=f"with the diagnosis {text}", filters={"diagnosis": text})
-        return [found, Guess(meaning=f"to somebody at {text}", filters={"domain": text}), words_of_subject]
+        diagnosed = Guess(meaning=f"with the diagnosis {text}", filters={"diagnosis": text})
+        return [
+            diagnosed,
+            Guess(meaning=f"to somebody at {text}", filters={"domain": text}),
+            words_of_subject,
+        ]
     if text in words.STATES:
         return [Guess(meaning=f"that are {text}", filters={"status": text}), words_of_subject]
     return [words_of_subject]

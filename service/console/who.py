@@ -21,7 +21,7 @@ from service.console.asking import Api, Refused
 from service.ledger import Ledger
 from service.ledger.audit import Actor
 from service.ledger.keys import Key
-from service.ledger.sign_ins import NewSignIn
+from service.ledger.sign_ins import CONSOLE, NewSignIn, Person, person_id
 
 _COOKIE = "postroom"
 _LONGEST = 200  # characters of a key, or of a cookie, that are looked at
@@ -98,6 +98,11 @@ class Who:
         actor = self.actor(request, application=found["application"], actor_id=found["id"])
         return await self._ledger.sign_ins.begin(found["id"], lasts=self._lasts, actor=actor)
 
+    async def by_entra(self, request: Request, person: Person) -> NewSignIn:
+        """Sign in somebody whom the directory has named."""
+        actor = self.actor(request, application=CONSOLE, actor_id=person_id(person.subject))
+        return await self._ledger.sign_ins.begin(person, lasts=self._lasts, actor=actor)
+
     async def end(self, request: Request, who: SignedIn) -> None:
         """Sign out, everywhere."""
         actor = self.actor(request, application=who.key.application, actor_id=who.key.id)
@@ -136,7 +141,11 @@ class Who:
         )
 
     def _cookie(self, request: Request) -> str:
-        return f"__Host-{_COOKIE}" if self.is_https(request) else _COOKIE
+        return self.cookie(request, _COOKIE)
+
+    def cookie(self, request: Request, name: str) -> str:
+        """Name a cookie so that no neighbour of ours can set it, where the browser can be told so."""
+        return f"__Host-{name}" if self.is_https(request) else name
 
 
 def sign_in_address(request: Request) -> str:

@@ -32,6 +32,7 @@ Beside it:
     tenant.py       what the parts share while it runs
     certificates.py the sandbox's own certificate authority
     tokens.py       Entra ID's token endpoint
+    authorize.py    its page for people, and their codes
     signing.py      the keys that it signs with
     http.py         reading back, and the switches
 
@@ -49,6 +50,7 @@ from service.sandbox.config import (
     SandboxConnector,
     SandboxHveAccount,
     SandboxMailbox,
+    SandboxPerson,
     StagedReply,
     Switches,
     TokenFault,
@@ -71,6 +73,7 @@ __all__ = [
     "SandboxConnector",
     "SandboxHveAccount",
     "SandboxMailbox",
+    "SandboxPerson",
     "StagedReply",
     "Switches",
     "Taken",

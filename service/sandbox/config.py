@@ -231,6 +231,18 @@ class SandboxApplication:
     certificate: str | None = None  # PEM, of the public part
     roles: tuple[str, ...] = ("SMTP.SendAsApp",)
     api_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)  # app roles, by the API's identifier
+    redirect_uris: tuple[str, ...] = ()  # where people may be sent back to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class SandboxPerson:
+    """Somebody with an account in the tenant."""
+
+    username: str
+    name: str
+    roles: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # app roles, by the application's client id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -275,6 +287,7 @@ class SandboxConfig:
     mailboxes: tuple[SandboxMailbox, ...]
     applications: tuple[SandboxApplication, ...] = ()
     apis: tuple[SandboxApi, ...] = ()
+    people: tuple[SandboxPerson, ...] = ()  # who can sign in at an application
     recipients: tuple[str, ...] | None = None  # beside the mailboxes; None: all but unknown…@ and nobody…@
     connectors: tuple[SandboxConnector, ...] = ()
     client_cas: tuple[Path, ...] = ()  # authorities (PEM) trusted for client certificates, beside our own

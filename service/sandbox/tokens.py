@@ -1,4 +1,4 @@
-"""Entra ID's token endpoint: discovery, keys, and the client-credentials grant.
+"""Entra ID's token endpoint: discovery, keys, the client-credentials grant, and codes of people (`authorize`).
 
 Enough of `login.microsoftonline.com` for msal with `authority=https://localhost:PORT/TENANT` and
 `instance_discovery=False`, for an application that identifies itself with a client secret or with a
@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from service.sandbox.authorize import Authorizations, BadCode
 from service.sandbox.config import SandboxApi, SandboxApplication, TokenFault
 from service.sandbox.mailroom import Journal
 from service.sandbox.signing import SigningKeys, base64
@@ -109,6 +110,7 @@ class Entra:
         self._applications = {
             application.client_id: application for application in tenant.config.applications
         }
+        self._authorizations = Authorizations(tenant)
         self.requests = Journal(keep=1000)
 
     # What Exchange asks
@@ -155,6 +157,7 @@ class Entra:
         app = FastAPI(title="Entra ID, simulated", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_api_route("/{tenant}/v2.0/.well-known/openid-configuration", self.discovery)
         app.add_api_route("/{tenant}/discovery/v2.0/keys", self.keys)
+        app.add_api_route("/{tenant}/oauth2/v2.0/authorize", self.authorize)
         app.add_api_route("/{tenant}/oauth2/v2.0/token", self.token, methods=["POST"])
         return app
 
@@ -186,8 +189,16 @@ class Entra:
         self.requests.note(client_id="", outcome="keys")
         return JSONResponse(self._keys.published())
 
+    async def authorize(self, tenant: str, request: Request) -> Response:
+        """The page on which a person signs in (RFC 6749 §4.1)."""
+        try:
+            self._check_tenant(tenant)
+        except _Refused as refused:
+            return _problem(refused)
+        return self._authorizations.page(request.query_params)
+
     async def token(self, tenant: str, request: Request) -> Response:
-        """The client-credentials grant (RFC 6749 §4.4)."""
+        """The client-credentials grant (RFC 6749 §4.4), and the exchange of a person's code (§4.1.3)."""
         form = await _form(request)
         client_id = form.get("client_id", "")
         fault = self._fault(client_id)
@@ -219,6 +230,8 @@ class Entra:
     def _grant(self, form: Mapping[str, str], *, endpoint: str) -> dict[str, Any]:
         if "grant_type" not in form:
             raise _missing("grant_type")
+        if form["grant_type"] == "authorization_code":
+            return self._exchange(form, endpoint=endpoint)
         if form["grant_type"] != "client_credentials":
             raise _Refused(
                 400, "unsupported_grant_type", code=70003, text="The app requested an unsupported grant type."
@@ -241,6 +254,21 @@ class Entra:
             base = endpoint.removesuffix("/oauth2/v2.0/token")
             claims |= _second_version(application, api, issuer=f"{base}/v2.0")
         return self._issue(claims)
+
+    def _exchange(self, form: Mapping[str, str], *, endpoint: str) -> dict[str, Any]:
+        """Change a code into an ID token."""
+        application = self._identify(form, endpoint=endpoint)
+        try:
+            claims = self._authorizations.redeem(form, application)
+        except BadCode as bad:
+            raise _Refused(400, "invalid_grant", code=bad.code, text=bad.text) from None
+        now = int(time.time())
+        life = self._tenant.switches.token_seconds
+        claims |= {
+            "iss": f"{endpoint.removesuffix('/oauth2/v2.0/token')}/v2.0", "tid": self._tenant.config.tenant_id,
+            "iat": now, "nbf": now, "exp": now + life,
+        }  # fmt: skip
+        return {"token_type": "Bearer", "expires_in": life, "id_token": self._keys.sign(claims)}
 
     def _api(self, resource: str) -> SandboxApi | None:
         """Find an API of the tenant's own by its URI or its client id."""

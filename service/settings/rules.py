@@ -41,6 +41,7 @@ from service.settings.build import (
 from service.settings.shapes import (
     AzureCommunicationServices,
     ClientSubmission,
+    ConsoleShape,
     DirectSend,
     Dispatch,
     EntraShape,
@@ -79,6 +80,7 @@ class Parts:
     dispatch: Dispatch
     sandbox: SandboxShape
     webhooks: WebhooksShape
+    console: ConsoleShape
     unread: frozenset[
         str
     ]  # which of the above could not be read, or not wholly: what is missing there may be given
@@ -95,6 +97,7 @@ def readable(values: Mapping[str, object]) -> Parts:
         dispatch=_read("dispatch", TypeAdapter(Dispatch), values, unread) or Dispatch(),
         sandbox=_read("sandbox", TypeAdapter(SandboxShape), values, unread) or SandboxShape(),
         webhooks=_read("webhooks", TypeAdapter(WebhooksShape), values, unread) or WebhooksShape(),
+        console=_read("console", TypeAdapter(ConsoleShape), values, unread) or ConsoleShape(),
         unread=frozenset(unread),
     )
 
@@ -133,6 +136,7 @@ def mistakes(parts: Parts, *, now: datetime) -> Iterator[str]:
     yield from _ca_file("entra.ca_file", parts.entra.ca_file)
     yield from _ca_file("webhooks.ca_file", parts.webhooks.ca_file)
     yield from _entra_api(parts)
+    yield from _console(parts)
     if parts.dispatch.retry.first > parts.dispatch.retry.cap:
         yield "dispatch.retry.first: is longer than dispatch.retry.cap. Raise cap or lower first."
 
@@ -401,6 +405,15 @@ def _sandbox(sandbox: SandboxShape) -> Iterator[str]:
     if sandbox.login and sandbox.tls is not TlsMode.REQUIRED:
         yield "sandbox.tls: a login needs TLS. Set required, or remove sandbox.login."
     yield from _ca_file("sandbox.ca_file", sandbox.ca_file)
+
+
+def _console(parts: Parts) -> Iterator[str]:
+    signs_in = parts.console.entra is not None
+    if signs_in and not _GUID.fullmatch(parts.entra.tenant_id or "") and "entra" not in parts.unread:
+        yield (
+            "entra.tenant_id: the answers to a sign-in name their directory by its id. "
+            "Write the id (a GUID), not a domain, or remove console.entra."
+        )
 
 
 def _entra_api(parts: Parts) -> Iterator[str]:

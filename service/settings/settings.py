@@ -229,6 +229,7 @@ class Settings(BaseSettings):
             dispatch=self.dispatch,
             sandbox=self.sandbox,
             webhooks=self.webhooks,
+            console=self.console,
             unread=frozenset(),
         )
 

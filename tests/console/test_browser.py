@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.debian
 
-HOSTILE = '<script>alert(1)</script><img src=//evil.example/x onerror=alert(2)>"\'{{7*7}}'
+HOSTILE = "<script>alert(1)</script><img src=//evil.example/x onerror=alert(2)>\"'{{7*7}}"
 
 
 def reaching_out(port: int) -> str:
@@ -59,7 +59,9 @@ async def peer() -> AsyncIterator[ScriptedPeer]:
     """A peer that refuses what a hostile message asks of it, with a hostile reply."""
     async with ScriptedPeer() as running:
         running.on(
-            "rcpt", reply=f"550 5.7.54 SMTP; Unable to relay {HOSTILE}", when=lambda path: path.startswith("eve")
+            "rcpt",
+            reply=f"550 5.7.54 SMTP; Unable to relay {HOSTILE}",
+            when=lambda path: path.startswith("eve"),
         )
         yield running
 
@@ -149,10 +151,16 @@ async def test_what_a_message_says_reaches_nobody(house: House) -> None:
 async def test_pictures(house: House, peer: ScriptedPeer) -> None:
     """Pictures of every page at three widths, light and dark, for people to look at."""
     key = await house.ledger.create_key("operators", scopes=SCOPES, senders=[])
-    peer.on("dot", reply="451 4.7.500 Server busy. Please try again later", when=lambda rcpts: rcpts.startswith("busy"))
+    peer.on(
+        "dot",
+        reply="451 4.7.500 Server busy. Please try again later",
+        when=lambda rcpts: rcpts.startswith("busy"),
+    )
     for number in range(8):
         await house.submit(subject=f"Your receipt {number}", to=[f"ana{number}@example.com"])
-    failed = await house.submit(subject="Invoice 2026-1188 for the quarter", to=["eve@example.com"], html=reaching_out(9))
+    failed = await house.submit(
+        subject="Invoice 2026-1188 for the quarter", to=["eve@example.com"], html=reaching_out(9)
+    )
     await house.in_state(failed, "failed")
     for number in range(60):
         await house.submit(subject=f"Newsletter {number}", to=[f"reader{number}@example.com"], stream="bulk")

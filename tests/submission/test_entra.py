@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from service.routes import directory
 from service.sandbox import Sandbox, SandboxApi, SandboxApplication, contoso
-from service.submission.who import directory
 from service.submission.who.callers import Callers
 from tests.house import House, a_house, a_message, smarthost
 from tests.peer import ScriptedPeer

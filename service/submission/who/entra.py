@@ -32,10 +32,10 @@ import jwt
 import structlog
 
 from service.ledger.keys import SCOPES, Key
+from service.routes.directory import Directory, DirectoryUnavailable
 from service.routes.kinds import Cloud
 from service.routes.tokens import Entra
 from service.submission.problems import Problem, unauthorized
-from service.submission.who.directory import Directory, DirectoryUnavailable
 
 #: Clocks of Entra ID, of the application and of this machine may differ by so many seconds.
 SKEW = 60.0
