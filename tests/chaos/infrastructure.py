@@ -51,6 +51,15 @@ MOMENT = timedelta(seconds=1)
 Act = Callable[[], Awaitable[object]]
 
 
+def at_once(act: Callable[[], None]) -> Act:
+    """Make a coroutine of what is none."""
+
+    async def acted() -> None:
+        act()
+
+    return acted
+
+
 def reconfigure(world: World, **changes: Any) -> None:
     """Change the configuration of the processes that are started from now on."""
     given = yaml.safe_load(world.processes.config.read_text(encoding="utf-8"))
@@ -127,6 +136,12 @@ def delays(world: World, peer: ScriptedPeer, keys: Collection[str]) -> list[floa
     for each in peer.taken:
         taken.setdefault(each.mail.partition("@")[0], each.at.timestamp() - clocks)
     return [taken[key] - asked[key] for key in keys if key in taken]
+
+
+def unveil(peer: ScriptedPeer, proxy: Proxy) -> None:
+    """Write down who was behind the proxy, where the peer saw only that: the records find sessions by it."""
+    for transaction in peer.transactions:
+        transaction.client = proxy.clients.get(transaction.client, transaction.client)
 
 
 def p95(seconds: Sequence[float]) -> float:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from os import kill
@@ -13,6 +12,7 @@ import asyncpg
 from tests.chaos.infrastructure import (
     Outages,
     a_world_behind_proxies,
+    at_once,
     unhurried,
 )
 from tests.chaos.proxy import PostgresProxy
@@ -77,14 +77,14 @@ async def unreachable(run: Run) -> None:
                 "connections are refused", harm=ledger.refuse, mend=ledger.behave, seconds=5.0
             )
             await outages.happen(
-                "connections are reset", harm=_at_once(ledger.reset), mend=ledger.behave, seconds=5.0
+                "connections are reset", harm=at_once(ledger.reset), mend=ledger.behave, seconds=5.0
             )
             await outages.happen(
-                "a black hole without FIN", harm=_at_once(ledger.black_hole), mend=ledger.behave, seconds=15.0
+                "a black hole without FIN", harm=at_once(ledger.black_hole), mend=ledger.behave, seconds=15.0
             )
             await outages.happen(
                 "each answer comes two seconds late",
-                harm=_at_once(partial(ledger.slow, 2.0)),
+                harm=at_once(partial(ledger.slow, 2.0)),
                 mend=ledger.behave,
                 seconds=15.0,
                 refuses=False,
@@ -132,10 +132,3 @@ async def _use_up(world: World, ledger: PostgresProxy, others: AsyncExitStack) -
             connection = await asyncpg.connect(world.database_url, timeout=20)
             others.push_async_callback(connection.close)
     await ledger.behave()
-
-
-def _at_once(act: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    async def acted() -> None:
-        act()
-
-    return acted

@@ -52,6 +52,7 @@ class Proxy:
         self.accepted = 0  # connections so far
         self.mood: Mood = "pass"
         self.delay = 0.0  # seconds
+        self.clients: dict[str, str] = {}  # whose connection is behind one of ours, both as "host:port"
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], _Pair] = {}
 
@@ -150,6 +151,11 @@ class _Pair:
             return
         if not self.lost:
             self._server = await asyncio.open_connection(*self.proxy.target)
+            ours, theirs = (
+                self._server[1].get_extra_info("sockname"),
+                self._client[1].get_extra_info("peername"),
+            )
+            self.proxy.clients["{}:{}".format(*ours)] = "{}:{}".format(*theirs)
         both = [asyncio.create_task(self._carry_up()), asyncio.create_task(self._carry_down())]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
