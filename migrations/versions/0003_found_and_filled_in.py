@@ -1,9 +1,15 @@
 """Indexes of tables that exist, and what their rows have to say in the new columns.
 
-Nothing here is one transaction, so that nobody waits for it: indexes are built concurrently, rows are
-filled in by small transactions. So it may end in the middle, and is then begun again from the start:
-each step finds what is done already.
+Nothing here is one transaction, so that nobody waits for it: rows are filled in a thousand messages at a time, by
+keys, and indexes are built concurrently. So it may end in the middle, and is then begun again from the start: each
+step finds what is done already.
+
+The filling-in waits at most for `lock_timeout` (`service.ledger.migrate`) for a row that a worker has in hand, then
+lets go of its own and tries these messages again: of the two it is never the worker that has to give way. The
+building of an index and the look at a constraint stop nobody, and wait for as long as the oldest transaction lasts.
 """
+
+import time
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,24 +17,26 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-#: Each is run again until it changes nothing.
+#: Messages that are filled in at a time: a moment's work, for whose end a worker may have to wait.
+PIECE = 1_000
+
+NEXT = """
+    SELECT array_agg(id ORDER BY id) FROM (SELECT id FROM messages WHERE id > :last ORDER BY id LIMIT :piece) AS piece
+"""
+
+#: What is said of the messages `:ids`.
 FILL_IN = (
     """
     UPDATE recipients r SET application = m.application FROM messages m
-     WHERE m.id = r.message_id AND (r.message_id, r.position) IN (
-           SELECT message_id, position FROM recipients WHERE application IS NULL LIMIT 5000)
+     WHERE m.id = r.message_id AND r.message_id = ANY(:ids) AND r.application IS NULL
     """,
     """
     UPDATE events e SET application = m.application FROM messages m
-     WHERE m.id = e.message_id AND e.id IN (SELECT id FROM events WHERE application IS NULL LIMIT 5000)
+     WHERE m.id = e.message_id AND e.message_id = ANY(:ids) AND e.application IS NULL
     """,
     """
-    UPDATE messages SET from_key = lower(from_email)
-     WHERE id IN (SELECT id FROM messages WHERE from_key IS NULL LIMIT 5000)
+    UPDATE messages SET from_key = lower(from_email) WHERE id = ANY(:ids) AND from_key IS NULL
     """,
-)
-
-FACETS = (
     """
     INSERT INTO facets (application, name, value, message_id)
     SELECT r.application, f.name, f.value, r.message_id
@@ -37,18 +45,21 @@ FACETS = (
                                 ('route', d.route), ('lane', d.lane),
                                 ('code', r.reply ->> 'code'), ('enhanced', r.reply ->> 'enhanced'),
                                 ('diagnosis', r.error #>> '{diagnosis,id}')) AS f (name, value)
-     WHERE f.value IS NOT NULL AND NOT (f.name IN ('code', 'enhanced') AND f.value LIKE '2%')
+     WHERE r.message_id = ANY(:ids)
+       AND f.value IS NOT NULL AND NOT (f.name IN ('code', 'enhanced') AND f.value LIKE '2%')
         ON CONFLICT DO NOTHING
     """,
     """
     INSERT INTO facets (application, name, value, message_id)
     SELECT m.application, 'tag', tag, m.id FROM messages m CROSS JOIN LATERAL unnest(m.tags) AS tag
+     WHERE m.id = ANY(:ids)
         ON CONFLICT DO NOTHING
     """,
     """
     INSERT INTO facets (application, name, value, message_id)
     SELECT m.application, 'metadata.' || key, left(coalesce(value, 'null'), 500), m.id
       FROM messages m CROSS JOIN LATERAL jsonb_each_text(m.metadata)
+     WHERE m.id = ANY(:ids)
         ON CONFLICT DO NOTHING
     """,
 )
@@ -79,12 +90,18 @@ INDEXES: tuple[tuple[str, str, list[object], dict[str, object]], ...] = (
     ("ix_events_feed", "events", ["application", sa.text("(txid::bigint)"), "id"], {}),
 )
 
+#: Somebody has a row in hand: lock_not_available, deadlock_detected.
+_IN_HAND = frozenset({"55P03", "40P01"})
+
 # What a build that was interrupted has left: it is kept up to date and never used.
 _INVALID = sa.text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
 
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
+        if not op.get_context().as_sql:
+            _fill_in()
+        op.execute("SET lock_timeout = 0")
         op.execute("ALTER TABLE events VALIDATE CONSTRAINT ck_events_move")
         for name, table, columns, options in INDEXES:
             if not op.get_context().as_sql and op.get_bind().scalar(_INVALID, {"name": name}):
@@ -98,15 +115,27 @@ def upgrade() -> None:
                 if_not_exists=True,
                 **options,
             )
-        _fill_in()
+        op.execute("RESET lock_timeout")
 
 
 def _fill_in() -> None:
-    for statement in FILL_IN:
-        while not op.get_context().as_sql and op.get_bind().execute(sa.text(statement)).rowcount:
-            pass
-    for statement in FACETS:
-        op.execute(statement)
+    last = ""
+    while ids := op.get_bind().scalar(sa.text(NEXT), {"last": last, "piece": PIECE}):
+        for statement in FILL_IN:
+            _until_done(sa.text(statement), {"ids": ids})
+        last = ids[-1]
+
+
+def _until_done(statement: sa.TextClause, values: dict[str, object]) -> None:
+    while True:
+        try:
+            op.get_bind().execute(statement, values)
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _IN_HAND:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def downgrade() -> None:
