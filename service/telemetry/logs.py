@@ -34,7 +34,6 @@ _QUIET = (
     "httpcore2",
     "msal",
     "alembic",
-    "opentelemetry",
     "service.ledger.pool",  # SQLAlchemy's own words about its pool, under the name of our class
 )
 
@@ -117,3 +116,5 @@ def set_up(*, level: Literal["debug", "info", "warning", "error"], form: Literal
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of each span that a receiver which is away does not take.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)

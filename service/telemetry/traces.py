@@ -15,6 +15,7 @@ a peer, no exception's message.
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -36,8 +37,9 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 
-#: Milliseconds that the last spans get to leave when the process ends.
-_LAST = 3000
+#: Seconds that the last spans get to leave when the process ends. A receiver that is away is tried for half a minute
+#: otherwise, which is longer than a pod has.
+_LAST = 3.0
 
 
 class _State:
@@ -78,8 +80,9 @@ def end() -> None:
     """Send what is left, and be off; blocks for some seconds at the most."""
     provider, _State.provider, _State.tracer = _State.provider, None, None
     if provider is not None:
-        provider.force_flush(_LAST)
-        provider.shutdown()
+        last = threading.Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(_LAST)
 
 
 def _wanted(environment: Mapping[str, str]) -> bool:
