@@ -9,8 +9,8 @@ The statement's parts see the same instant (`now()` is the transaction's): a del
 are due together, so no claim can find the one due and the others not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
@@ -23,8 +23,8 @@ INSERT = """
     WITH reserved AS (
         INSERT INTO idempotency (application, path, key, sha256, answer)
         SELECT row.* FROM (SELECT set_config('lock_timeout', '100ms', true)) AS patience (set),
-               unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-                   AS row(application, path, key, sha256, answer)
+               jsonb_to_recordset($1::jsonb)
+                   AS row(application text, path text, key text, sha256 text, answer text)
          WHERE patience.set IS NOT NULL
          ORDER BY application, path, key
     ), messages AS (
@@ -36,7 +36,7 @@ INSERT = """
             subject, message_id, size, sha256, smtputf8, eightbit, route_requested, plan, stream, priority,
             on_uncertain, ARRAY(SELECT jsonb_array_elements_text(tags)), metadata, created_at, expires_at,
             scheduled_at, from_key, idempotency_key, template, dsn, traceparent
-          FROM jsonb_to_recordset($6::jsonb) AS row(
+          FROM jsonb_to_recordset($2::jsonb) AS row(
             id text, application text, key_id text, test boolean, from_email text, from_name text,
             reply_to jsonb, reverse_path text, subject text, message_id text, size integer, sha256 text,
             smtputf8 boolean, eightbit boolean, route_requested text, plan jsonb, stream text,
@@ -44,26 +44,27 @@ INSERT = """
             expires_at timestamptz, scheduled_at timestamptz, from_key text, idempotency_key text,
             template jsonb, dsn jsonb, traceparent text)
     ), contents AS (
-        INSERT INTO contents (message_id, octets) SELECT * FROM unnest($7::text[], $8::bytea[])
+        INSERT INTO contents (message_id, octets) SELECT * FROM unnest($3::text[], $4::bytea[])
     ), deliveries AS (
         INSERT INTO deliveries (id, message_id, application, route, lane, sender, priority, external, size,
             due_at, expires_at)
         SELECT id, message_id, application, route, lane, sender, priority, external, size,
                coalesce(scheduled_at, now()), expires_at
-          FROM jsonb_to_recordset($9::jsonb) AS row(
+          FROM jsonb_to_recordset($5::jsonb) AS row(
             id text, message_id text, application text, route text, lane text, sender text,
             priority smallint, external boolean, size integer, expires_at timestamptz,
             scheduled_at timestamptz)
     ), facets AS (
         INSERT INTO facets (application, name, value, message_id)
-        SELECT * FROM unnest($10::text[], $11::text[], $12::text[], $13::text[])
+        SELECT * FROM jsonb_to_recordset($6::jsonb)
+                   AS row(application text, name text, value text, message_id text)
     )
     INSERT INTO recipients (message_id, position, type, email, name, external, status, delivery_id, due_at,
         application, reason, error, finished_at)
     SELECT message_id, position, type, email, name, external, status, delivery_id,
            CASE WHEN delivery_id IS NOT NULL THEN coalesce(scheduled_at, now()) END,
            application, error ->> 'code', error, CASE WHEN delivery_id IS NULL THEN now() END
-      FROM jsonb_to_recordset($14::jsonb) AS row(
+      FROM jsonb_to_recordset($7::jsonb) AS row(
         message_id text, position smallint, type text, email text, name text, external boolean, status text,
         delivery_id text, scheduled_at timestamptz, application text, error jsonb)
      ORDER BY message_id, position
@@ -74,41 +75,53 @@ def arguments(
     messages: Sequence["NewMessage"], reservations: Iterable[tuple[str, "Reservation"]] = ()
 ) -> tuple[object, ...]:
     """Give the values of `INSERT`; `reservations` are keys with the applications that they belong to."""
-    keys = [(application, each.key, each.answer) for application, each in reservations]
-    facet_rows = sorted(row for message in messages for row in _facets(message))
+    # Texts go as JSON: the driver looks at each element of an array for a long time.
     return (
-        [application for application, _, _ in keys],
-        [key.path for _, key, _ in keys],
-        [key.key for _, key, _ in keys],
-        [key.sha256 for _, key, _ in keys],
-        [answer for _, _, answer in keys],
-        _written(map(_message, messages)),
+        _written(
+            [
+                {
+                    "application": application,
+                    "path": each.key.path,
+                    "key": each.key.key,
+                    "sha256": each.key.sha256,
+                    "answer": each.answer,
+                }
+                for application, each in reservations
+            ]
+        ),
+        _written([_message(message) for message in messages]),
         [message.id for message in messages],
         [message.octets for message in messages],
-        _written(row for message in messages for row in _deliveries(message)),
-        *(list(column) for column in zip(*facet_rows, strict=True)),
-        _written(row for message in messages for row in _recipients(message)),
+        _written([row for message in messages for row in _deliveries(message)]),
+        _written(
+            [
+                {"application": application, "name": name, "value": value, "message_id": message_id}
+                for application, name, value, message_id in sorted(
+                    [row for message in messages for row in _facets(message)]
+                )
+            ]
+        ),
+        _written([row for message in messages for row in _recipients(message)]),
     )
 
 
-def _written(rows: Iterable[Mapping[str, Any]]) -> str:
-    return to_json(list(rows)).decode()
+def _written(rows: list[dict[str, object]]) -> str:
+    return to_json(rows).decode()
 
 
-def _facets(message: "NewMessage") -> Iterable[tuple[str, str, str, str]]:
-    """Each message has some: at least one recipient."""
+def _facets(message: "NewMessage") -> list[tuple[str, str, str, str]]:
     found = facets.of_message(
-        recipients=(recipient.key for recipient in message.recipients),
-        ways=((delivery.route, delivery.lane) for delivery in message.deliveries),
+        recipients=[recipient.key for recipient in message.recipients],
+        ways=[(delivery.route, delivery.lane) for delivery in message.deliveries],
         tags=message.tags,
         metadata=message.metadata,
-        errors=(recipient.suppressed for recipient in message.recipients if recipient.suppressed),
+        errors=[recipient.suppressed for recipient in message.recipients if recipient.suppressed],
     )
-    return ((message.application, name, value, message.id) for name, value in found)
+    return [(message.application, name, value, message.id) for name, value in found]
 
 
-def _deliveries(message: "NewMessage") -> Iterable[dict[str, object]]:
-    return (
+def _deliveries(message: "NewMessage") -> list[dict[str, object]]:
+    return [
         {
             "id": delivery.id,
             "message_id": message.id,
@@ -123,11 +136,11 @@ def _deliveries(message: "NewMessage") -> Iterable[dict[str, object]]:
             "scheduled_at": message.scheduled_at,
         }
         for delivery in message.deliveries
-    )
+    ]
 
 
-def _recipients(message: "NewMessage") -> Iterable[dict[str, object]]:
-    return (
+def _recipients(message: "NewMessage") -> list[dict[str, object]]:
+    return [
         {
             "message_id": message.id,
             "position": recipient.position,
@@ -142,7 +155,7 @@ def _recipients(message: "NewMessage") -> Iterable[dict[str, object]]:
             "error": recipient.suppressed,
         }
         for recipient in message.recipients
-    )
+    ]
 
 
 def _message(message: "NewMessage") -> dict[str, object]:

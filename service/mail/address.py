@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -83,11 +83,18 @@ class Address:
 
     local: str  # without quotes and escapes
     domain: str  # lower-case A-labels
+    #: The form to compare by: Exchange ignores case, composition and needless quotes.
+    key: str = field(init=False, repr=False, compare=False)
+    _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_local(self.local)
         _check_labels(self.domain)
-        octets = len(str(self).encode())
+        text = f"{_quoted_if_needed(self.local)}@{self.domain}"
+        # Both are asked for again and again, and the value is frozen.
+        object.__setattr__(self, "_text", text)
+        object.__setattr__(self, "key", f"{_folded(self.local)}@{self.domain}")
+        octets = len(text.encode())
         if octets - len(f"@{self.domain}") > LOCAL_OCTETS:
             raise BadAddress("local_too_long", f"The part before the @ is longer than {LOCAL_OCTETS} octets.")
         if octets > ADDRESS_OCTETS:
@@ -114,18 +121,12 @@ class Address:
 
     def __str__(self) -> str:
         """Print as it goes between the angle brackets of a command or a header."""
-        return f"{_quoted_if_needed(self.local)}@{self.domain}"
+        return self._text
 
     @property
     def smtputf8(self) -> bool:
         """Whether the transaction needs SMTPUTF8 for this address (RFC 6531 §3.3)."""
         return not self.local.isascii()
-
-    @property
-    def key(self) -> str:
-        """The form to compare by: Exchange ignores case, composition and needless quotes."""
-        local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", self.local).casefold())
-        return f"{local}@{self.domain}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +149,7 @@ class Mailbox:
 
         Spaces around it are ignored. Raises `BadAddress`.
         """
-        _check_characters(text)
-        text = text.strip(" ")
-        outside = _outside_quotes(text)
-        if "<" not in outside and ">" not in outside:
-            return cls(address=Address.parse(text), name=None)
-        # The text ends with its only ">", so the only "<" stands before it.
-        if not outside.count("<") == outside.count(">") == 1 or not outside.endswith(">"):
-            raise BadAddress(*_MEANINGS["<"])
-        opening = outside.index("<")
-        return cls(
-            address=_inside_brackets(text[opening + 1 : -1]),
-            name=_display_name(text[:opening].strip(" ")),
-        )
+        return _mailbox(text)
 
     @classmethod
     def parse_list(cls, text: str) -> tuple[Mailbox, ...]:
@@ -183,6 +172,23 @@ class Mailbox:
             return str(self.address)
         name = self.name if _ATOMS.fullmatch(self.name) and "  " not in self.name else quoted(self.name)
         return f"{name} <{self.address}>"
+
+
+@lru_cache(maxsize=512)  # an application sends from few addresses, and each is read more than once
+def _mailbox(text: str) -> Mailbox:
+    _check_characters(text)
+    text = text.strip(" ")
+    outside = _outside_quotes(text)
+    if "<" not in outside and ">" not in outside:
+        return Mailbox(address=Address.parse(text), name=None)
+    # The text ends with its only ">", so the only "<" stands before it.
+    if not outside.count("<") == outside.count(">") == 1 or not outside.endswith(">"):
+        raise BadAddress(*_MEANINGS["<"])
+    opening = outside.index("<")
+    return Mailbox(
+        address=_inside_brackets(text[opening + 1 : -1]),
+        name=_display_name(text[:opening].strip(" ")),
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -313,6 +319,12 @@ def _display_name(phrase: str) -> str | None:
 
 def _unescaped(content: str) -> str:
     return re.sub(r"\\(.)", r"\1", content)
+
+
+def _folded(local: str) -> str:
+    if local.isascii():
+        return local.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).casefold())
 
 
 def _quoted_if_needed(local: str) -> str:

@@ -13,6 +13,7 @@ import time
 from service.mail.address import domain_name
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
 _CHARACTERS = 900  # with the header's name it fits a line of 998 octets
 
@@ -23,7 +24,7 @@ def new_message_id(domain: str) -> str:
     Raises `BadAddress` for a domain that is none.
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    digits = "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    digits = "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
     return f"<{digits}@{domain_name(domain)}>"
 
 

@@ -88,25 +88,28 @@ class Writer:
         """Write the header, the root's fields, the empty line and the body; the last line ends with CRLF."""
         wire = io.BytesIO()
         wire.write(header)
-        wire.writelines(self._written(root))
+        self._write(root, wire)
         wire.seek(-2, io.SEEK_END)
         if wire.read() != b"\r\n":
             wire.write(b"\r\n")
         return wire.getvalue()
 
-    def _written(self, part: Leaf | Branch) -> Iterator[bytes]:
+    def _write(self, part: Leaf | Branch, wire: io.BytesIO) -> None:
         if isinstance(part, Leaf):
-            yield part.fields + b"\r\n"
-            yield from _base64(part.body) if part.base64 else (part.body,)
+            wire.write(part.fields + b"\r\n")
+            if part.base64:
+                wire.writelines(_base64(part.body))
+            else:
+                wire.write(part.body)
             return
         # Each subtype occurs once in a message. None of the boundaries may be the beginning of
         # another: readers look at the beginning of a line only (RFC 2046 §5.1.1).
         boundary = self.mark + b"_" + part.subtype.encode()
-        yield _branch_field(part, boundary.decode()) + b"\r\n"
+        wire.write(_branch_field(part, boundary.decode()) + b"\r\n")
         for number, inner in enumerate(part.parts):
-            yield (b"\r\n" if number else b"") + b"--" + boundary + b"\r\n"
-            yield from self._written(inner)
-        yield b"\r\n--" + boundary + b"--"
+            wire.write((b"\r\n" if number else b"") + b"--" + boundary + b"\r\n")
+            self._write(inner, wire)
+        wire.write(b"\r\n--" + boundary + b"--")
 
     def _fits_unencoded(self, octets: bytes, *, longest: int) -> bool:
         return (

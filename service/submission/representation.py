@@ -21,7 +21,8 @@ def moment(at: datetime | None) -> str | None:
     """Write a time as RFC 3339, in UTC, to the millisecond."""
     if at is None:
         return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    written = (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="milliseconds")
+    return f"{written[:-6]}Z"  # instead of +00:00
 
 
 def written(shown: Mapping[str, Any]) -> str:

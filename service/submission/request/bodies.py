@@ -13,7 +13,6 @@ import asyncio
 from collections import Counter
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.submission.problems import Problem
@@ -51,10 +50,16 @@ class Bodies:
         body = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
-                async for piece in request.stream():
+                while True:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise _cut_off()
+                    piece = message.get("body", b"")
                     self._demand_room(owner, len(piece), already=len(body))
                     self._held[owner] += len(piece)
                     state["body"] = (owner, state.get("body", (owner, 0))[1] + len(piece))
+                    if not message.get("more_body", False):
+                        return bytes(body + piece) if body else piece
                     body += piece
         except TimeoutError:
             raise Problem(
@@ -63,11 +68,6 @@ class Bodies:
                 detail=f"The body did not arrive within {self._seconds:g} seconds.",
                 headers=_CLOSE,
             ) from None
-        except ClientDisconnect:
-            raise Problem(
-                status=400, code="disconnected", detail="The request ended in the middle."
-            ) from None
-        return bytes(body)
 
     def release(self, scope: Scope) -> None:
         """Give back what a request held; it has been answered."""
@@ -92,6 +92,10 @@ class Bodies:
                 retry_after=2,
                 headers=_CLOSE,
             )
+
+
+def _cut_off() -> Problem:
+    return Problem(status=400, code="disconnected", detail="The request ended in the middle.")
 
 
 class BodiesInFlight:
