@@ -219,7 +219,7 @@ async def test_a_minute_holds_through_restarts_and_without_redis(
             for _ in range(3):
                 await house.workers.pop(0).end()
                 await house.start_worker()
-            await eventually(lambda: len(peer.taken) >= sum(limits.values()), within=30.0)
+            await eventually(lambda: len(peer.taken) >= sum(limits.values()), within=90.0)
             for _ in range(2):
                 await house.workers.pop(0).end()
                 await house.start_worker()
