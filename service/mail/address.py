@@ -107,17 +107,7 @@ class Address:
         Raises `BadAddress`. A quoted local part is accepted (RFC 5321 §4.1.2), a domain literal
         (`[192.0.2.1]`) is not: no route of ours delivers to it.
         """
-        _check_characters(text)
-        match = _ADDR_SPEC.fullmatch(text)
-        if match is None:
-            raise _why_no_address(text)
-        if match["quoted"] is not None:
-            local = _unescaped(match["quoted"])
-        else:
-            local = match["plain"]
-            if local and not _DOT_ATOM.fullmatch(local):
-                raise BadAddress("local_dots", "The part before the @ has a dot at an end, or two in a row.")
-        return cls(local=local, domain=domain_name(match["domain"]))
+        return _address(text)
 
     def __str__(self) -> str:
         """Print as it goes between the angle brackets of a command or a header."""
@@ -174,7 +164,23 @@ class Mailbox:
         return f"{name} <{self.address}>"
 
 
-@lru_cache(maxsize=512)  # an application sends from few addresses, and each is read more than once
+# An application sends from few addresses, and each address is read more than once on its way.
+@lru_cache(maxsize=512)
+def _address(text: str) -> Address:
+    _check_characters(text)
+    match = _ADDR_SPEC.fullmatch(text)
+    if match is None:
+        raise _why_no_address(text)
+    if match["quoted"] is not None:
+        local = _unescaped(match["quoted"])
+    else:
+        local = match["plain"]
+        if local and not _DOT_ATOM.fullmatch(local):
+            raise BadAddress("local_dots", "The part before the @ has a dot at an end, or two in a row.")
+    return Address(local=local, domain=domain_name(match["domain"]))
+
+
+@lru_cache(maxsize=512)
 def _mailbox(text: str) -> Mailbox:
     _check_characters(text)
     text = text.strip(" ")
