@@ -42,6 +42,7 @@ from service.routes.certificates import BadCertificate, check_application_certif
 from service.routes.kinds import CLOUDS, HIGH_VOLUME_SCOPE, Cloud
 from service.routes.route import BasicLogin, Lane, OAuthLogin, RouteKind
 from service.smtp.peer import Login
+from service.smtp.transcript import STARS, Strikeout
 from service.telemetry import figures
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ _ANSWER_OCTETS = 1024 * 1024
 _FOR_A_WHILE = frozenset({"temporarily_unavailable", "server_error"})
 _AADSTS = re.compile(r"AADSTS\d+")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
+_ASSERTION = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.?[\w-]*")  # signed, and good for some minutes
 
 _log = structlog.get_logger(__name__)
 
@@ -347,9 +349,10 @@ class _Asker:
         return _Answer(token=token, lifetime=min(lifetime, LONGEST_LIFE))
 
     def _refusal(self, error: str, description: str) -> TokenRefused | TokenUnavailable:
-        detail = _one_line(description)
-        if self._login.client_secret:
-            detail = detail.replace(self._login.client_secret, "********")
+        strike_out = Strikeout()
+        strike_out.add(self._login.client_secret or "")
+        detail = _one_line(_ASSERTION.sub(STARS, strike_out(description[:4000])))
+        error = strike_out(error)
         if error in _FOR_A_WHILE:
             return TokenUnavailable(None, detail or error)
         code = _AADSTS.search(detail)

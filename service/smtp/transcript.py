@@ -4,8 +4,8 @@ Every line that crosses the wire passes through here before anything else can se
 nothing downstream (ledger, log, answer) can leak what was never written down:
 
 - what we send behind `AUTH <mechanism>` and in answer to a 334 becomes `********`;
-- a secret that the peer sends back to us, in clear or in base64, whole or in part, is
-  struck out of its line before the line becomes a reply (`Strikeout`);
+- a secret that the peer sends back to us, in clear, in base64 or as in a URL, whole or in
+  part, is struck out of its line before the line becomes a reply (`Strikeout`);
 - content is one note with its size.
 
 A transcript is append-only and bounded: it keeps its beginning and its end, and says in
@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, quote_plus
 
 from service.smtp.phase import Phase
 from service.smtp.reply import readable
@@ -75,13 +76,14 @@ class Strikeout:
         return len(self._forms)
 
     def add(self, secret: str) -> None:
-        """Strike out this text from now on: in clear, in base64, and long pieces of either."""
+        """Strike out this text from now on: in clear, in base64, as in a URL, and long pieces of these."""
         if len(secret) < _SHORTEST_SECRET:
             return
         coded = base64.b64encode(secret.encode()).decode().rstrip("=")
-        self._forms += [secret, coded]
+        forms = dict.fromkeys([secret, coded, quote(secret, safe=""), quote_plus(secret)])
+        self._forms += forms
         self._forms.sort(key=len, reverse=True)
-        for form in (secret.encode(), coded.encode()):
+        for form in map(str.encode, forms):
             self._secrets.append(form)
             self._shortest = min(self._shortest, len(form))
             self._pieces |= {form[at : at + _PIECE] for at in range(0, len(form) - _PIECE + 1, _STRIDE)}
