@@ -35,6 +35,7 @@ from service.ledger.keys import DEFAULT_SCOPES
 from service.routes.mx import MxFinder
 from service.routes.tokens import Tokens
 from service.settings import Settings
+from tests.children import Child, Forked
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually
 
@@ -228,39 +229,46 @@ async def a_house(
 class Processes:
     """`postroom api` and `postroom worker` as child processes, on one configuration.
 
-    `environment` is added to theirs: a clock of the test's own, for example.
+    `environment` is added to theirs: a clock of the test's own, for example. Without one they are forked from a
+    process that has loaded Postroom (`tests.children`).
     """
 
     def __init__(
         self, folder: Path, given: dict[str, Any], *, environment: Mapping[str, str] | None = None
     ) -> None:
         self.folder = folder
+        self._forked = environment is None
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")
         } | dict(environment or {})
         self.config = folder / "postroom.yaml"
         self.config.write_text(yaml.safe_dump(given))
         self.port = _free_port()
-        self.children: list[subprocess.Popen[bytes]] = []
-        self._door: Door | None = None
+        self.database_url = str(given["database_url"])
+        self.children: list[Child] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{arguments[0]}-{len(self.children)}.log").open("wb")
-        child = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments, "--config", str(self.config)],
-            cwd=ROOT,
-            env=self._environment,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+    def start(self, *arguments: str) -> Child:
+        log = self.folder / f"{arguments[0]}-{len(self.children)}.log"
+        child = self._start([*arguments, "--config", str(self.config)], log)
         self.children.append(child)
         return child
 
-    def start_api(self) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str], log: Path) -> Child:
+        if self._forked:
+            return Forked(*arguments, environment=self._environment, log=log)
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "service", *arguments],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+            )
+
+    def start_api(self) -> Child:
         return self.start("api", "--host", "127.0.0.1", "--port", str(self.port))
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self) -> Child:
         return self.start("worker")
 
     async def run(self, *arguments: str) -> str:
@@ -284,9 +292,15 @@ class Processes:
     @asynccontextmanager
     async def door(self, application: str = "tests") -> AsyncIterator[Door]:
         """Make a key for an application, wait for the API, and give the door."""
-        key = json.loads(await self.run("keys", "create", application, "--json"))["key"]
+        ledger = Ledger.open(self.database_url, name="test", connections=1)
+        try:
+            key = await ledger.create_key(application, scopes=DEFAULT_SCOPES, senders=[])
+        finally:
+            await ledger.dispose()
         async with httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {key}"}, timeout=20.0
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"Authorization": f"Bearer {key.token}"},
+            timeout=20.0,
         ) as client:
             await eventually(lambda: _answers(client), within=40.0)
             yield Door(client)
