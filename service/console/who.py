@@ -157,6 +157,9 @@ def sign_in_address(request: Request) -> str:
 
 def next_address(written: str) -> str:
     """Say where to go after the sign-in: to a page of ours, whatever was asked for."""
-    parts = urlsplit(written)
-    ours = written.startswith("/console") and not parts.scheme and not parts.netloc
-    return written if ours and "\\" not in written and written.isprintable() else "/console"
+    ours = written == "/console" or written.startswith(("/console/", "/console?"))
+    return (
+        written
+        if ours and "\\" not in written and written.isascii() and written.isprintable()
+        else "/console"
+    )
