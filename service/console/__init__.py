@@ -2,7 +2,7 @@
 
 A second door, for people. It is the first client of the API and has no rights of its own: what a page shows and
 what a button does goes through the API's own endpoints, in this process, in the name of whoever is signed in
-(decision record 0015). So a page shows nothing that the API would not, scopes and refusals are the API's, and the
+(decision record 0016). So a page shows nothing that the API would not, scopes and refusals are the API's, and the
 audit does not tell them apart. What the API has no words for (sign-ins, figures over time, the audit itself) comes from the
 ledger.
 

@@ -38,7 +38,7 @@ Kind = Literal["key", "access_token"]
 LONGEST_OVERLAP = timedelta(days=30)
 
 #: Where a door of this process that has found out who calls says so to another one, in the scope of ASGI, which
-#: nobody outside of the process can write (decision record 0015).
+#: nobody outside of the process can write (decision record 0016).
 CALLER = "postroom.caller"
 
 _SHAPE = re.compile(r"pr_(live|test)_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
