@@ -13,6 +13,12 @@ from service.submission import models, representation
 from service.submission.door import GUARDED, Door, problem_answer, refusals
 from service.submission.problems import Problem
 
+_EXAMPLE = """\
+# HELP postroom_messages_accepted_total Messages that were committed to the ledger.
+# TYPE postroom_messages_accepted_total counter
+postroom_messages_accepted_total{application="shop"} 4711.0
+"""
+
 
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints about the caller and the service itself."""
@@ -52,7 +58,7 @@ def endpoints(door: Door) -> APIRouter:
         response_class=PlainTextResponse,
         responses={
             200: {
-                "content": {"text/plain": {"schema": {"type": "string"}}},
+                "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
                 "description": "Every metric; docs/metrics.md lists them.",
             },
             404: problem_answer("The figures are on another port, or switched off."),
@@ -81,7 +87,7 @@ class _Probes:
         Without a key, as every scraper asks; there is no secret and no personal data in them.
         """
         if self._door.page is None:
-            raise Problem(status=404, code="not_found", detail="There are no figures on this port.")
+            raise Problem(status=404, code="no_metrics", detail="There are no figures on this port.")
         octets, content_type = await self._door.page(request.headers.get("accept", ""))
         return Response(octets, headers={"Content-Type": content_type})
 

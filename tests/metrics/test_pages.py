@@ -255,4 +255,4 @@ async def test_figures_can_be_elsewhere_or_nowhere(database_url: str, redis_url:
         answer = await house.client.get("/metrics")
 
     assert answer.status_code == 404
-    assert answer.json()["code"] == "not_found"
+    assert answer.json()["code"] == "no_metrics"

@@ -73,6 +73,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (403, "recipient_not_allowed", _DRAFT, "The key may not send to this domain.", "`GET /me` lists the domains of a key."),
     (403, "sender_not_allowed", _DRAFT, "The key may not send from this address.", "`GET /me` lists the senders of a key."),
     (404, "not_found", "key", "There is no such resource for this key; another application's looks the same.", "Check the id, and which application's key is used."),
+    (404, "no_metrics", "get_metrics", "The figures are on another port, or switched off.", "Ask the port that `metrics.port` names; `metrics.enabled` says whether there are any."),
     (405, "method_not_allowed", "nowhere", "The path exists, and not with this method.", "Use a method that the OpenAPI document lists."),
     (408, "request_timeout", "body", "The body took too long to arrive.", "Send the request again, with the same Idempotency-Key."),
     (413, "too_many_values", "body", "The body holds more than 1,200,000 values and names.", "Send files as base64, and less at a time."),
