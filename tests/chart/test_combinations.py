@@ -105,6 +105,8 @@ def _run_locked_down(pod: Manifest) -> None:
     assert spec["automountServiceAccountToken"] is False
     # A Service named "postroom" would otherwise set POSTROOM_PORT, which looks like a setting.
     assert spec["enableServiceLinks"] is False
+    # SIGTERM ends also what has no handler for it yet.
+    assert spec["shareProcessNamespace"] is True
     mounted = set()
     for container in spec["containers"]:
         security = container["securityContext"]

@@ -58,15 +58,27 @@ def test_lanes_with_a_limit_do_not_ask_for_workers(helm: Helm) -> None:
     assert "d.route IN (NULL)" in none
 
 
-def test_prometheus_can_be_asked_instead(helm: Helm) -> None:
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("max(age)", "max(age)"),
+        ("", 'max(postroom_queue_oldest_due_seconds{route=~"connector"})'),
+    ],
+)
+def test_prometheus_can_be_asked_instead(helm: Helm, query: str, asked: str) -> None:
     """With an address of Prometheus no Secret of the database leaves its place."""
-    asked = {"serverAddress": "http://prometheus:9090", "query": "max(age)"}
+    prometheus = {"serverAddress": "http://prometheus:9090", "query": query}
+    scaling = {"autoscaling": {"enabled": True, "prometheus": prometheus}}
 
-    objects = helm.render({"worker": {"autoscaling": {"enabled": True, "prometheus": asked}}})
+    objects = helm.render({**TENANT, "worker": scaling})
 
     (trigger,) = only(objects, "ScaledObject", "post-postroom-worker")["spec"]["triggers"]
     assert trigger["type"] == "prometheus"
-    assert trigger["metadata"] == {**asked, "threshold": "30"}
+    assert trigger["metadata"] == {
+        "serverAddress": "http://prometheus:9090",
+        "query": asked,
+        "threshold": "30",
+    }
     assert not of_kind(objects, "TriggerAuthentication")
 
 

@@ -13,6 +13,7 @@ import yaml
 from service.settings import Settings
 from tests.chart.combinations import TENANT
 from tests.tools import chart_docs
+from tests.tools.cache import REPOSITORY
 from tests.tools.helm import CHART, Helm, Manifest, Refused, Values
 
 
@@ -34,7 +35,7 @@ from tests.tools.helm import CHART, Helm, Manifest, Refused, Values
         ({"ingress": {"enabled": True}}, "hosts"),
         ({"httpRoute": {"enabled": True}}, "parentRefs"),
         ({"networkPolicy": {"apiFrom": [{"pods": {}}]}}, "pods"),
-        ({"worker": {"autoscaling": {"prometheus": {"serverAddress": "http://a"}}}}, "query"),
+        ({"worker": {"autoscaling": {"prometheus": {"serverAddress": "prometheus"}}}}, "serverAddress"),
         ({"podLabels": {"a": 1}}, "podLabels"),
         ({"wroker": {"replicas": 3}}, "wroker"),
         ({"api": {"replcas": 3}}, "replcas"),
@@ -151,3 +152,31 @@ def test_notes_tell_what_is_missing(both_helms: tuple[Helm, Helm], values: Value
 
     assert told in helm.notes(values)
     assert told not in helm.notes({"encryptionKey": {"existingSecret": "seal"}})
+
+
+def test_values_of_the_documentation_work(helm: Helm) -> None:
+    """Each block of values in the page about Kubernetes renders, and so do all of them together."""
+    page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)]
+
+    together: Manifest = {}
+    for block in blocks:
+        helm.render(block)
+        together |= block
+
+    assert len(blocks) == 2
+    assert helm.render(together)
+
+
+def test_settings_of_the_documentation_exist() -> None:
+    """Every value that the page about Kubernetes sets by `--set` is one of the chart's."""
+    page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    known = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    named = set(re.findall(r"--set '?([\w.]+)[=\[]", page))
+
+    assert len(named) > 10
+    for name in named - {"config.routes", "monitoring.serviceMonitor.labels.release"}:
+        inner = known
+        for part in name.split("."):
+            inner = inner[part]
