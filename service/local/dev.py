@@ -303,6 +303,7 @@ def _welcome(house: _House, key: str) -> str:
 Postroom is up.
 
   API      {house.url}    {house.url}/docs
+  console  {house.url}/console    where is my mail? sign in with the key
   key      {key}    (kept in {house.key_file})
   sandbox  http://{HOST}:{house.sandbox.http_port}/messages    what it took; /help: the addresses that misbehave
   state    {house.state}    data, logs, postroom.yaml
