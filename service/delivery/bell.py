@@ -14,7 +14,7 @@ lasts.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 from arq.connections import ArqRedis
@@ -33,14 +33,23 @@ _PATIENCE = 1.0
 
 
 def to_json(value: object) -> bytes:
-    return json.dumps(value).encode()
+    """Write a job, or what came of it: an exception, where nobody of ours wrote the job."""
+    return json.dumps(value, default=repr).encode()
+
+
+#: What arq keeps of a job, and of which types; the rest of arq fails over anything else, and never ends the job.
+_JOB: Mapping[str, type | tuple[type, ...]] = {
+    "t": (int, type(None)), "f": str, "a": list, "k": dict, "et": int,
+}  # fmt: skip
 
 
 def from_json(octets: bytes) -> dict[str, object]:
-    """Read a job; whatever is not a JSON object is refused, a pickle for example."""
+    """Read a job; whatever has not the form of one is refused, a pickle for example."""
     value = json.loads(octets)
-    if not isinstance(value, dict):
-        raise TypeError("a job is a JSON object")
+    if not isinstance(value, dict) or not all(
+        name in value and isinstance(value[name], kind) for name, kind in _JOB.items()
+    ):
+        raise TypeError("this is no job")
     return value
 
 
@@ -105,6 +114,15 @@ class Bell:
             return _why(exc)
         return None
 
+    async def drop_queue(self) -> None:
+        """Take away a queue that arq cannot read, because of what others have written into it: it is only a clock."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._redis.delete(QUEUE)
+        except (RedisError, OSError, TimeoutError):
+            return
+        log.warning("bell.queue_dropped", remedy="find out who else writes to this Redis")
+
 
 async def listen(redis: ArqRedis, heard: Callable[[Collection[str]], None]) -> None:
     """Call `heard` with the lanes of every ring, until cancelled; comes back by itself after Redis."""
@@ -136,13 +154,15 @@ def _why(error: Exception) -> str:
     if isinstance(error, AuthenticationError | AuthorizationError):
         return "Redis refuses the user or the password in redis_url: correct it"
     if isinstance(error, ResponseError):
-        return "Redis refuses what it is told: look at the number of the database in redis_url, and at its log"
+        return (
+            "Redis refuses what it is told: look at the number of the database in redis_url, and at its log"
+        )
     return "start Redis or Valkey, or correct redis_url (rediss:// where it speaks TLS)"
 
 
 def _lanes(octets: bytes) -> list[str]:
     try:
         value = json.loads(octets)
-    except ValueError:
+    except (ValueError, RecursionError):  # whoever can write to Redis can say anything here
         return []
     return [lane for lane in value if isinstance(lane, str)] if isinstance(value, list) else []

@@ -21,6 +21,7 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker as ArqWorker
 from arq.worker import func
+from redis.exceptions import ResponseError
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import QUEUE, Bell, from_json, listen, to_json
@@ -136,6 +137,8 @@ class Worker:
                 raise
             except Exception as exc:
                 log.debug("arq.interrupted", reason=type(exc).__name__)  # the bell says what is wrong
+                if isinstance(exc, ValueError | ResponseError):  # no text, or no queue
+                    await self._bell.drop_queue()
             await _end(worker)
             await asyncio.sleep(1.0)
 

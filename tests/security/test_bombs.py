@@ -223,7 +223,7 @@ def _status(name: str) -> int:
 async def test_many_recipients_together_are_named_as_the_mistake(world: World) -> None:
     """5,001 recipients over several messages: 422 with the place of the list, nothing accepted."""
     key = await world.house.ledger.create_key("crowds", scopes=DEFAULT_SCOPES, senders=[])
-    lists = [*([{"to": many(1000)}] * 5), {"to": "one@example.com"}]
+    lists: list[dict[str, Any]] = [*([{"to": many(1000)}] * 5), {"to": "one@example.com"}]
     merge = await ask(world.app, "POST", "/messages", token=key.token, body=written(letter(merge=lists)))
     batch = await ask(
         world.app,
