@@ -77,8 +77,7 @@ def adopt(raw: bytes, *, message_id: str, date: datetime) -> Composed:
     `message_id` and `date` are used where the message has none. Raises `BadDraft`.
     """
     header, body = _halves(raw)
-    fields = [field for field in _fields(header) if field.name not in _DROPPED]
-    _check_once(fields)
+    fields = _kept(header)
     _authors(fields)
     named = {field.name: field.value for field in fields}
     octets = b"".join(field.octets for field in fields)
@@ -101,9 +100,7 @@ def authors(octets: bytes) -> tuple[Address, ...]:
     empty_line = b"\r\n\r\n" if b"\r" in octets else b"\n\n"
     end = octets.find(empty_line)
     header, _ = _halves(octets if end < 0 else octets[: end + len(empty_line)])
-    fields = list(_fields(header))
-    _check_once(fields)
-    return _authors(fields)
+    return _authors(_kept(header))
 
 
 def _halves(raw: bytes) -> tuple[bytes, bytes]:
@@ -121,6 +118,13 @@ def _halves(raw: bytes) -> tuple[bytes, bytes]:
     if not empty_line:
         return octets, b""
     return header + b"\r\n", body
+
+
+def _kept(header: bytes) -> list[_Field]:
+    """Give the fields that stay; what goes may have come twice."""
+    fields = [field for field in _fields(header) if field.name not in _DROPPED]
+    _check_once(fields)
+    return fields
 
 
 def _fields(header: bytes) -> Iterator[_Field]:

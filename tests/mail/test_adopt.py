@@ -227,3 +227,10 @@ def test_any_octets_are_adopted_or_refused(raw: bytes) -> None:
 
     assert is_wire_clean(message.octets)
     assert len(read(message).get_all("From", [])) == 1
+
+
+def test_authors_are_told_of_whatever_is_adopted() -> None:
+    """Two Bcc go as one does: what is adopted has authors, before and after."""
+    raw = with_field(b"Bcc: x@example.com\r\nBcc: y@example.com")
+
+    assert authors(raw) == authors(adopted(raw).octets)

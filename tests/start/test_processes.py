@@ -72,9 +72,9 @@ async def test_what_is_missing_may_come_later(
                 assert len(set(warned)) == len(warned), warned
                 assert all(line["remedy"] for line in said(house, process) if line["level"] == "warning")
             assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("*.log"))
-            for process in (api, worker):
-                process.send_signal(signal.SIGTERM)
-            assert [process.wait(60) for process in (api, worker)] == [0, 0]
+            for child in (api, worker):
+                child.send_signal(signal.SIGTERM)
+            assert [child.wait(60) for child in (api, worker)] == [0, 0]
         finally:
             house.end()
             late.stop()
