@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -256,9 +257,12 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def run_sandbox(config: SandboxConfig) -> None:
-    """Run a sandbox until this task is cancelled."""
+    """Run a sandbox until SIGTERM or SIGINT, or until this task is cancelled."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Sandbox(config):
-        await asyncio.Event().wait()
+        await stop.wait()
 
 
 @contextlib.contextmanager

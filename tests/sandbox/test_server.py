@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import smtplib
 import socket
 import ssl
@@ -96,6 +98,16 @@ async def test_run_sandbox_runs_until_it_is_cancelled(state: Path) -> None:
 
     async with Sandbox(contoso(state)):
         pass
+
+
+async def test_run_sandbox_ends_when_it_is_told_to(state: Path) -> None:
+    """SIGTERM ends it in order: as a container's first process it would not hear the signal otherwise."""
+    task = asyncio.create_task(run_sandbox(contoso(state)))
+    await eventually((state / "server.pem").exists)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    await asyncio.wait_for(task, 30)
 
 
 async def test_too_many_sessions_are_turned_away(state: Path) -> None:
