@@ -318,6 +318,9 @@ async def rows(database_url: str) -> dict[str, bytes]:
 
 async def keys(url: str) -> bytes:
     """Dump Redis: every key with its value."""
-    async with open_redis(url) as connection:
-        names = [name async for name in connection.scan_iter()]
-        return b"\n".join([*names, *[await connection.dump(name) or b"" for name in names]])
+    client = open_redis(url)
+    try:
+        names = [name async for name in client.scan_iter()]
+        return b"\n".join([*names, *[await client.dump(name) or b"" for name in names]])
+    finally:
+        await client.aclose(close_connection_pool=True)
