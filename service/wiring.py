@@ -234,7 +234,7 @@ def metrics_page(settings: Settings, ledger: Ledger, *, process: str) -> Page | 
 async def listener(
     settings: Settings, ledger: Ledger, bell: Bell, page: Page | None
 ) -> AsyncIterator[int | None]:
-    """Open the port for probes and figures, where there is one; gives it."""
+    """Open the port for probes and figures, where there is one; gives it. Raises SystemExit where it cannot."""
     if settings.metrics.port is None:
         yield None
         return
@@ -261,7 +261,16 @@ async def listener(
     endpoints: dict[str, Endpoint] = {"/livez": livez, "/readyz": readyz}
     if page is not None:
         endpoints["/metrics"] = metrics
-    async with listening(endpoints, host=settings.metrics.host, port=settings.metrics.port) as port:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(
+                listening(endpoints, host=settings.metrics.host, port=settings.metrics.port)
+            )
+        except OSError as fault:
+            raise SystemExit(
+                f"metrics.port cannot be listened on ({fault.strerror}). Choose another one for this process, "
+                "or end what has it."
+            ) from None
         yield port
 
 

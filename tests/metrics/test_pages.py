@@ -12,6 +12,7 @@ from service.exposition.page import Page
 from service.ledger.engine import transaction
 from service.local.servers import LocalPostgres
 from service.wiring import lane_limits
+from tests.builders import lost_behind_the_dot
 from tests.house import House, a_house, smarthost
 from tests.metrics.scrape import Scraped
 from tests.peer import ScriptedPeer
@@ -143,6 +144,68 @@ async def test_queues_rests_and_budgets_are_the_ledgers(
     assert resting.value("postroom_lane_senders_stopped", **lane) == 1
     assert resting.value("postroom_recipients_unsettled", status="held") == 1
     assert resting.value("postroom_recipients_unsettled", status="uncertain") == 0
+
+
+async def test_what_a_dead_worker_left_is_counted(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Leases that lapsed, as they were judged, and recipients that were given up, are counted by who sweeps."""
+    async with (
+        ScriptedPeer() as peer,
+        a_house(database_url, redis_url, routes=[smarthost(peer)], folder=tmp_path, workers=0) as house,
+    ):
+        await house.submit()
+        await lost_behind_the_dot(house.ledger)
+        given_up = await house.submit(to="bea@example.com")
+        async with transaction(house.ledger._engine) as db:
+            await db.execute(
+                text("UPDATE deliveries SET expires_at = now() WHERE message_id = :id"), {"id": given_up}
+            )
+        before = await read(house)
+        await house.start_worker()
+        await house.in_state(given_up, "expired")
+
+        async def both() -> bool:
+            found = await read(house)
+            return (found.value(rescued, outcome="uncertain") or 0) > (
+                before.value(rescued, outcome="uncertain") or 0
+            )
+
+        rescued = "postroom_attempts_rescued_total"
+        await eventually(both)
+        after = await read(house)
+
+    expired = "postroom_recipients_expired_total"
+    assert (after.value(expired) or 0) == (before.value(expired) or 0) + 1
+    assert abs((after.value("postroom_sweep_last_timestamp_seconds") or 0) - time.time()) < 30
+    assert (after.value("postroom_sweeps_total", result="done") or 0) > 0
+
+
+async def test_webhooks_that_wait_are_counted(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """How many deliveries of webhooks wait, and for how long the oldest has been due; a disabled one waits for nobody."""
+    async with (
+        ScriptedPeer() as peer,
+        a_house(database_url, redis_url, routes=[smarthost(peer)], folder=tmp_path, workers=0) as house,
+    ):
+        nothing = await read(house)
+        async with transaction(house.ledger._engine) as db:
+            await db.execute(
+                text("""
+                INSERT INTO webhooks (id, application, url, secrets, enabled)
+                VALUES ('whk_1', 'tests', 'https://a.example', '[]', true),
+                       ('whk_2', 'tests', 'https://b.example', '[]', false)
+                """)
+            )
+            await db.execute(
+                text("""
+                INSERT INTO webhook_deliveries (id, webhook_id, type, payload, status, due_at)
+                SELECT 'whd_' || n, 'whk_' || CASE WHEN n < 3 THEN 1 ELSE 2 END, 'recipient.sent', '{}', 'pending',
+                       now() - interval '50 s' * n FROM generate_series(1, 5) AS n
+                """)
+            )
+        found = await read(house)
+
+    assert nothing.value("postroom_webhook_lag_seconds") == 0
+    assert found.value("postroom_webhook_deliveries_waiting") == 2
+    assert 100 <= (found.value("postroom_webhook_lag_seconds") or 0) < 150
 
 
 async def test_what_ends_and_what_was_checked_is_shown(

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.ledger.ids import new_id
 from service.submission.problems import Problem
+from service.telemetry import figures
 
 #: A client that takes nothing of its answer for so long is not there any more.
 STALL_SECONDS = 30.0
@@ -233,6 +234,7 @@ def bounded(limits: ConnectionLimits) -> type[Connection]:
 
 def _written(problem: Problem) -> bytes:
     """Write a problem as a whole answer."""
+    figures.REFUSED.add(problem.status, problem.code)
     request_id = new_id("req")
     body = json.dumps(problem.body(request_id)).encode()
     retry_after = f"Retry-After: {problem.retry_after}\r\n" if problem.retry_after is not None else ""
