@@ -52,12 +52,13 @@ GUARDED: dict[str, Any] = {"openapi_extra": {"security": [{"key": []}]}}
 
 
 def problem_answer(description: str) -> dict[str, Any]:
-    """Describe an answer that is a problem, for the OpenAPI document."""
-    return {
-        "model": models.ProblemOut,
-        "content": {"application/problem+json": {}},
-        "description": description,
-    }
+    """Describe an answer that is a problem, for the OpenAPI document.
+
+    By reference: of a `model` the framework makes a validator for each of some ten answers of each operation,
+    at the start and again at the first request, which waited for it.
+    """
+    schema = {"$ref": f"#/components/schemas/{models.ProblemOut.__name__}"}
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
 
 
 #: What each status says of itself, for the OpenAPI document.

@@ -3,8 +3,8 @@
 FastAPI writes what the endpoints declare; here it is finished, by rules that hold for every operation, so
 that a new endpoint has them without saying so:
 
-- bodies and queries are read by hand, so their shapes are added, and what the framework would have refused
-  by itself (its own 422) is taken out;
+- bodies and queries are read by hand, so their shapes are added, as is that of problems, to which the
+  answers refer; and what the framework would have refused by itself (its own 422) is taken out;
 - a problem is `application/problem+json` alone, and names every code that this operation can answer with
   under this status (`codes`): in words, as `x-codes`, and as an example each;
 - answers name the headers that they have;
@@ -27,11 +27,12 @@ from service.submission.contract.codes import CODES, Code, codes_of
 from service.submission.contract.examples import Examples
 from service.submission.door import BODY, REFUSALS
 from service.submission.feed import announcements
+from service.submission.models import ProblemOut
 from service.submission.problems import FieldError, Problem
 
 Json = dict[str, Any]
 
-_PROBLEM = "ProblemOut"
+_PROBLEM = ProblemOut.__name__
 _REQUEST_ID = "req_01JDB6Z0Q5V8W6K3T1E9F4H2RC"
 
 _RETRY_AFTER = {"description": "Seconds until it is worth another try.", "schema": {"type": "integer"}}
@@ -78,11 +79,13 @@ def document(app: FastAPI) -> Json:
     )
     shapes_read: tuple[type[BaseModel], ...] = app.state.shapes
     _, shapes = models_json_schema(
-        [(shape, "validation") for shape in shapes_read], ref_template="#/components/schemas/{model}"
+        [*((shape, "validation") for shape in shapes_read), (ProblemOut, "serialization")],
+        ref_template="#/components/schemas/{model}",
     )
     components = described.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas.update(shapes["$defs"])
+    for name, shape in shapes["$defs"].items():
+        schemas.setdefault(name, shape)
     components["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "An API key: pr_live_… or pr_test_…"}
     }
