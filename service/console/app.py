@@ -98,7 +98,7 @@ def create_console(
             Route("/lanes", to(lanes.page)),
             Route("/lanes/live", to(live.lanes)),
             Route("/routes", to(routes.page)),
-            Route("/routes/{name}/check", to(routes.check), methods=["POST"]),
+            Route("/routes/{name}/{act}", to(routes.act), methods=["POST"]),
             Route("/reports", to(reports.page)),
             Route("/explain", to(explain.page)),
             Route("/explain", to(explain.explain), methods=["POST"]),

@@ -38,6 +38,7 @@ from service.ledger.engine import open_engine, straight_transaction, transaction
 from service.ledger.feed import Feed
 from service.ledger.figures import Figures
 from service.ledger.groups import Grouped
+from service.ledger.pausing import Pausing
 from service.ledger.sign_ins import SignIns
 from service.ledger.suppressing import Suppressions
 from service.ledger.telling import Telling
@@ -89,6 +90,7 @@ class Ledger:
         self.trends = Trends(engine)
         self.volumes = Volumes(engine)
         self.audit = Audit(engine)
+        self.pausing = Pausing(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:

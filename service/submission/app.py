@@ -37,7 +37,7 @@ from service.submission.suppressing import suppression_rules, suppressions
 from service.submission.templating import templates
 from service.submission.templating.rendering import Renderer
 from service.submission.tracing import Tracing
-from service.submission.ways import checking, explaining, routes
+from service.submission.ways import checking, explaining, pausing, routes
 from service.submission.who import keys
 from service.submission.who.entra import EntraApi
 from service.telemetry import traces
@@ -51,6 +51,7 @@ _GROUPS = (
     why,
     routes,
     checking,
+    pausing,
     explaining,
     suppression_rules,
     suppressions,

@@ -352,6 +352,14 @@ async def test_lanes_routes_and_reports_show_what_is_there(house: House) -> None
     checked = await visitor.send(routes, "/console/routes/peer/check")
     assert checked.headers["location"] == "/console/routes?checked=peer#peer"
     assert "for operators" in (await visitor.open("/console/routes?checked=peer")).words
+    paused = await visitor.send(
+        routes, "/console/routes/peer/pause", **{"for": "4h", "reason": "work on the relay"}
+    )
+    assert paused.status_code == 303
+    resting = await visitor.open("/console/routes")
+    assert "Paused by an operator." in resting.words
+    assert (await visitor.send(resting, "/console/routes/peer/resume")).status_code == 303
+    assert (await house.get("/routes/peer"))["state"] == "ready"
     reports = await visitor.open("/console/reports?span=7d")
     assert "smtp.relay_refused" in reports.words
     (row,) = [line for line in reports.answer.text.splitlines() if "application=tests" in line]

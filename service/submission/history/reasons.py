@@ -15,6 +15,7 @@ from service.ledger.circumstances import Move, Running
 from service.ledger.forecast import Forecast
 from service.ledger.history import MessageView, RecipientView
 from service.ledger.lanes import LaneState
+from service.ledger.pausing import PAUSED
 from service.ledger.states import Status
 from service.mail.address import Address
 from service.submission.representation import moment
@@ -160,6 +161,13 @@ def _in_line(here: Situation, before: str) -> Story:
     )
 
 
+def _afterwards(error: Mapping[str, Any] | None) -> str:
+    """Say what comes when a rest is over."""
+    if (error or {}).get("code") == PAUSED:
+        return "Then everything goes on, or before, when an operator resumes the route."
+    return "Then one message tries whether it works again."
+
+
 def _rest(here: Situation, before: str) -> Story | None:
     """Tell what waits because its lane, its sender or the tenant's external mail rests."""
     state, name = here.lane.state, here.lane.name
@@ -181,7 +189,7 @@ def _rest(here: Situation, before: str) -> Story | None:
     else:
         return None
     return Story(
-        summary=f"{before}{summary}: {title(error)}. Then one message tries whether it works again.",
+        summary=f"{before}{summary}: {title(error)}. {_afterwards(error)}",
         waits_for=waits_for or (f"the end of the rest, {clock(until)}",),
         who=_who(error),
         remedy=_remedy(error, f"{_NOTHING} It is tried again by itself."),

@@ -12,6 +12,7 @@ from typing import Any
 from service.ledger.checks import Check
 from service.ledger.forecast import drained
 from service.ledger.lanes import LaneState, Resting, Waiting
+from service.ledger.pausing import PAUSED
 from service.ledger.reports import Notice
 from service.routes.advice.compare import TITLES, way_of
 from service.routes.advice.steps import cloud_marks
@@ -175,9 +176,15 @@ def _resting(found: Resting | None) -> dict[str, Any] | None:
     return {
         "until": moment(found.until),
         "reason": _reason(found.error),
-        "probe": f"One attempt tries it at {moment(found.until)}; when it is taken, everything goes on.",
+        "probe": _then(found),
         "error": found.error,
     }
+
+
+def _then(found: Resting) -> str:
+    if (found.error or {}).get("code") == PAUSED:
+        return f"Everything goes on at {moment(found.until)}, or when an operator resumes the route."
+    return f"One attempt tries it at {moment(found.until)}; when it is taken, everything goes on."
 
 
 def _reason(error: Mapping[str, Any] | None) -> str:

@@ -30,7 +30,7 @@ _A_REPORT = 8.0
 def endpoints(door: Door) -> APIRouter:
     """Make the endpoints about routes and lanes."""
     router = APIRouter(tags=["routes"])
-    asking = _Asking(door)
+    asking = Asking(door)
     # `compare` and `recommend` stand before the names: no route may have their place.
     reads: tuple[tuple[str, Any, str, str, Any], ...] = (
         ("/routes", asking.routes, "list_routes", "List the routes", route_models.RouteListOut),
@@ -78,7 +78,9 @@ def endpoints(door: Door) -> APIRouter:
     return router
 
 
-class _Asking:
+class Asking:
+    """What is asked about the ways out."""
+
     def __init__(self, door: Door) -> None:
         self._door = door
 
@@ -86,14 +88,14 @@ class _Asking:
         """List every route in the order of the configuration, then the sandbox where there is one."""
         budget = self._door.budget()
         await self._door.caller(request, "routes.read", budget)
-        known = self._known()
+        known = self.known()
         return JSONResponse(whole_list(await self._shown(known, budget)))
 
     async def route(self, request: Request, name: str) -> Response:
         """Show a route: effective settings, where its limits come from, its state, its last check."""
         budget = self._door.budget()
         await self._door.caller(request, "routes.read", budget)
-        found = [route for route in self._known() if route.name == name]
+        found = [route for route in self.known() if route.name == name]
         if not found:
             raise not_found()
         return JSONResponse((await self._shown(found, budget))[0])
@@ -146,7 +148,12 @@ class _Asking:
         application = None if sees_everything(key) else key.application
         return JSONResponse(basic_auth.report(self._door.book, uses, now=now, application=application))
 
-    def _known(self) -> list[Route]:
+    async def shown(self, route: Route, budget: Budget) -> dict[str, Any]:
+        """Show one route as `GET /routes/{name}` does."""
+        return (await self._shown([route], budget))[0]
+
+    def known(self) -> list[Route]:
+        """List the routes, the sandbox among them where there is one."""
         sandbox = self._door.book.sandbox
         return [*self._door.book.routes.values(), *([sandbox] if sandbox else [])]
 
