@@ -8,7 +8,7 @@ not many at a time: who asks is a kubelet or Prometheus. Nothing of a request is
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ _REASONS = {
 
 
 @asynccontextmanager
-async def listening(endpoints: dict[str, Endpoint], *, host: str, port: int) -> AsyncIterator[int]:
+async def listening(endpoints: Mapping[str, Endpoint], *, host: str, port: int) -> AsyncIterator[int]:
     """Answer at these paths until the end; gives the port. Raises OSError where it cannot be had."""
     server = _Listener(endpoints)
     opened = await asyncio.start_server(server.connected, host, port, limit=_HEAD_OCTETS)
@@ -65,7 +65,7 @@ async def listening(endpoints: dict[str, Endpoint], *, host: str, port: int) -> 
 
 
 class _Listener:
-    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = endpoints
         self._connections = 0
 
