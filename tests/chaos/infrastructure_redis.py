@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -127,7 +128,7 @@ async def unwell(run: Run) -> None:
                 ("a black hole without FIN", at_once(proxy.black_hole)),
                 ("each answer comes two seconds late", at_once(lambda: proxy.slow(2.0))),
             ):
-                await setting.during(done, lambda harm=harm: _by_proxy(harm, proxy.behave))
+                await setting.during(done, partial(_by_proxy, harm, proxy.behave))
             await all_sent(world, limited, within=240.0)
             account = await count(world, [peer], keys=limited)
             most = fullest([each for each in peer.taken if each.mail.startswith("limited")], seconds=60.0)

@@ -7,6 +7,7 @@ Another lane is busy all the time: its way from POST to 250 is measured before a
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tests.chaos.infrastructure import (
@@ -51,7 +52,7 @@ class _AnyToken(str):
         return str(other).startswith("token-")
 
 
-class _Lanes:
+class Lanes:
     """A lane in trouble, and one beside it."""
 
     def __init__(self, run: Run, world: World, *, sick: ScriptedPeer, well: ScriptedPeer, route: str) -> None:
@@ -158,7 +159,7 @@ async def tokens(run: Run) -> None:
         }
         routes = [submission, smarthost(well, name="well", limits={"connections": 4})]
         async with a_world(run.folder, routes=routes, entra=settings) as world:
-            lanes = _Lanes(run, world, sick=sick, well=well, route="tokens")
+            lanes = Lanes(run, world, sick=sick, well=well, route="tokens")
             await lanes.measure()
             await lanes.during(
                 "down (refused)", harm=proxy.refuse, mend=proxy.behave, says=["token_unavailable"]
@@ -194,7 +195,7 @@ async def tokens(run: Run) -> None:
             ):
                 await lanes.during(
                     done,
-                    harm=at_once(lambda answer=answer: entra.answers.extend([answer] * 1000)),
+                    harm=at_once(partial(entra.answers.extend, [answer] * 1000)),
                     mend=at_once(entra.answers.clear),
                     says=[says],
                 )
@@ -215,7 +216,7 @@ async def names(run: Run) -> None:
             **asking(dns),
         ) as world:
             inside, outside = (
-                _Lanes(run, world, sick=sick, well=well, route=domain.replace(".", "-")) for domain in domains
+                Lanes(run, world, sick=sick, well=well, route=domain.replace(".", "-")) for domain in domains
             )
             await inside.measure()
             outside.before = inside.before
