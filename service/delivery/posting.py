@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx2
 
 from service.delivery.calling import Answer, retry_after
-from service.routes.targets import Ip, Target
+from service.routes.internet import Ip
+from service.routes.targets import Target
 
 #: Seconds within which a connection has to be there, TLS included.
 _CONNECT = 5.0

@@ -33,11 +33,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal, TypeVar
 
 import structlog
 
+from service.routes.internet import is_public
 from service.routes.route import Route
 from service.smtp.faults import CannotConnect, CannotResolve
 from service.smtp.peer import Peer
@@ -49,7 +49,6 @@ STALE = 24 * 3600.0  # seconds for which an old answer stands in while the DNS i
 REST = 5.0  # seconds between a question without an answer and the next
 
 _MOST_HOSTS = 10
-_NAT64 = ip_network("64:ff9b::/96")
 # The last label begins with a letter: what ends in a number is an address in disguise.
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
@@ -184,17 +183,6 @@ async def first_reached(peers: Sequence[Peer], open_at: Callable[[Peer], Awaitab
         except (CannotConnect, CannotResolve) as fault:
             _log.info("host.unreachable", host=peer.host, code=fault.code)
     return await open_at(last)
-
-
-def is_public(address: str) -> bool:
-    """Say whether an IP address is one of the open internet's, also where it is wrapped into IPv6."""
-    ip: IPv4Address | IPv6Address = ip_address(address)
-    if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
-            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-        ip = inner or ip
-    return ip.is_global and not ip.is_multicast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from service.routes.internet import Ip, is_public, unwrapped
 from service.routes.mx import Resolver
 
 if TYPE_CHECKING:
     import dns.asyncresolver
 
-Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 LONGEST = 2000  # characters of an address
@@ -55,11 +55,6 @@ _PRIVATE = tuple(
 #: Clouds' metadata in private ranges (AWS over IPv6, Alibaba, Oracle): `allow_private` does not mean them.
 _METADATA = tuple(ip_network(each) for each in ("fd00:ec2::/32", "100.100.100.200/32", "192.0.0.0/24"))
 
-_GLOBAL_UNICAST = ip_network("2000::/3")
-_DOCUMENTATION = ip_network("3fff::/20")  # RFC 9637; Python 3.11 does not know it
-_RELAYS_6TO4 = ip_network("192.88.99.0/24")  # RFC 7526
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-
 
 class TargetRefused(Exception):
     """This address is not to be called. `code` is stable; `detail` is a sentence without what was given."""
@@ -81,16 +76,16 @@ class TargetRules:
 
     def allow(self, address: Ip) -> bool:
         """Say whether this address may be dialled."""
-        inner = _unwrapped(address)
+        inner = unwrapped(address)
         if _is_in(inner, self.allowed_networks):
             return True
         if inner.is_multicast or inner.is_unspecified or inner.is_link_local or _is_in(inner, _METADATA):
             return False
-        return _is_public(inner) or (self.allow_private and _is_in(inner, _PRIVATE))
+        return is_public(inner) or (self.allow_private and _is_in(inner, _PRIVATE))
 
     def allow_plain(self, addresses: Sequence[Ip]) -> bool:
         """Say whether these may be called without TLS: by setting, or because they are allowed as inside ones."""
-        return self.allow_http or not any(_is_public(_unwrapped(address)) for address in addresses)
+        return self.allow_http or not any(is_public(address) for address in addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,21 +215,6 @@ def _literal(host: str) -> Ip | None:
 
 def _is_in(address: Ip, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks if network.version == address.version)
-
-
-def _unwrapped(address: Ip) -> Ip:
-    """Take an IPv4 address out of the IPv6 address that leads to it."""
-    if isinstance(address, IPv6Address):
-        if _is_in(address, _NAT64):
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
-
-
-def _is_public(address: Ip) -> bool:
-    if isinstance(address, IPv6Address):
-        return address.is_global and address in _GLOBAL_UNICAST and address not in _DOCUMENTATION
-    return address.is_global and address not in _RELAYS_6TO4
 
 
 def _closed() -> TargetRefused:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.routes.mx import LONGEST, REST, SHORTEST, STALE, MxFinder, Resolver, first_reached, is_public
+from service.routes.internet import is_public
+from service.routes.mx import LONGEST, REST, SHORTEST, STALE, MxFinder, Resolver, first_reached
 from service.routes.route import Route, RouteKind
 from service.smtp.faults import CannotConnect, CannotResolve, SmtpFault
 from service.smtp.peer import Peer, TlsMode

@@ -15,7 +15,7 @@ from typing import Any
 from service.mail.address import Address
 from service.routes import diagnoses
 from service.routes.diagnoses import Class, Diagnosis
-from service.routes.mx import is_public
+from service.routes.internet import is_public
 from service.routes.preflight import remedies
 from service.routes.preflight.papers import SOON
 from service.routes.preflight.remedies import Place
