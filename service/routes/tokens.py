@@ -22,12 +22,10 @@ process that needs no token is spared its 6 MB, and the 2 MB of httpx.
 """
 
 import asyncio
-import contextlib
 import email.utils
 import json
 import re
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +39,7 @@ import structlog
 from service.routes.certificates import BadCertificate, check_application_certificate
 from service.routes.kinds import CLOUDS, HIGH_VOLUME_SCOPE, Cloud
 from service.routes.route import BasicLogin, Lane, OAuthLogin, RouteKind
+from service.smtp.aside import aside
 from service.smtp.peer import Login
 from service.smtp.transcript import STARS, Strikeout
 from service.telemetry import figures
@@ -239,7 +238,7 @@ class _Application:
         since = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await _in_thread(self._asker.ask)
+                answer = await aside(self._asker.ask, name="entra")
         except TimeoutError:
             fault = TokenUnavailable(
                 None, f"The token service did not answer within {self._timeout:g} seconds."
@@ -479,29 +478,3 @@ def _is_object(text: str) -> bool:
 def _one_line(text: str) -> str:
     """Make foreign text fit for a log: one line, printable, not endless."""
     return " ".join("".join(char if char.isprintable() else " " for char in text[:4000]).split())[:600]
-
-
-async def _in_thread(work: Callable[[], _Answer]) -> _Answer:
-    """Run blocking work in a thread of its own, which nobody waits for at the end of the process."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Answer] = loop.create_future()
-
-    def settle(answer: _Answer | None, fault: Exception | None) -> None:
-        if future.done():
-            return  # given up
-        if answer is not None:
-            future.set_result(answer)
-        elif fault is not None:
-            future.set_exception(fault)
-
-    def run() -> None:
-        answer, fault = None, None
-        try:
-            answer = work()
-        except Exception as caught:
-            fault = caught  # handed to the one who waits
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, answer, fault)
-
-    threading.Thread(target=run, name="entra", daemon=True).start()
-    return await future

@@ -16,8 +16,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, cast
 
+from service.smtp.aside import aside
 from service.smtp.faults import CannotConnect, CannotResolve, PeerGarbled, PeerRefused, TlsRefused
 from service.smtp.login import log_in
 from service.smtp.peer import Login, Peer, TlsMode
@@ -276,10 +278,10 @@ async def _addresses(peer: Peer) -> list[tuple[int, SocketAddress]]:
         return _given(peer)
     host, port = peer.connect_to or (peer.host, peer.port)
     family = socket.AF_INET if peer.address_family == "ipv4" else socket.AF_UNSPEC
-    loop = asyncio.get_running_loop()
+    lookup = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
     try:
         async with asyncio.timeout(peer.timeouts.connect):
-            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            found = await aside(lookup, name="resolver")
     except TimeoutError as slow:
         detail = f"The name {host} was not resolved within {peer.timeouts.connect:g} s."
         raise CannotResolve("resolve_timeout", phase=Phase.CONNECT, detail=detail) from slow

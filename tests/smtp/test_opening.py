@@ -5,6 +5,7 @@ import hashlib
 import json
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -450,3 +451,16 @@ def test_the_default_limits_are_those_of_the_standard() -> None:
     assert (limits.greeting, limits.mail, limits.rcpt) == (300, 300, 300)
     assert (limits.data, limits.body, limits.dot) == (120, 180, 600)
     assert limits.total() > 1_500
+
+
+async def test_a_hanging_resolver_is_nobody_elses(peer: ScriptedPeer) -> None:
+    """A session opens although every thread of the loop's waits: as for a name of another lane that has no answer."""
+    going_on = threading.Event()
+    loop = asyncio.get_running_loop()
+    hanging = [loop.run_in_executor(None, going_on.wait) for _ in range(64)]
+    try:
+        async with a_session(peer) as session:
+            assert session.facts.peer_address == f"127.0.0.1:{peer.port}"
+    finally:
+        going_on.set()
+        await asyncio.gather(*hanging)
