@@ -18,11 +18,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -191,12 +193,18 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 def _token_key(file: Path) -> rsa.RSAPrivateKey:
     if file.exists():
-        key = load_pem_private_key(file.read_bytes(), password=None)
+        key = _loaded(file.read_bytes())
         if isinstance(key, rsa.RSAPrivateKey):
             return key
     fresh = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     _write(file, _private(fresh), mode=0o600)
     return fresh
+
+
+@lru_cache(maxsize=1)
+def _loaded(pem: bytes) -> PrivateKeyTypes:
+    """Read a key; OpenSSL then proves that its primes are some, which takes as long as the rest of a start."""
+    return load_pem_private_key(pem, password=None)
 
 
 def _usable(certificate_file: Path, key_file: Path, *, names: tuple[str, ...]) -> bool:
