@@ -1,7 +1,10 @@
 # The image of Postroom: API, worker, migration and sandbox are one command with other arguments.
 #
 #   docker build -t postroom .
-#   docker run --read-only --tmpfs /tmp postroom --help
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL postroom --help
+#
+# The command is the container's first process: it takes SIGTERM itself and waits for its children, so nothing
+# stands between it and the engine.
 #
 # Everything that is installed is locked with hashes: uv, the dependencies, and the tool that
 # builds the wheel. On a network with a certificate authority of its own, mount that into the build
@@ -59,6 +62,11 @@ ENV PATH=/opt/postroom/bin:$PATH \
 # By number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 8000
+EXPOSE 8025
+STOPSIGNAL SIGTERM
+# For an API, and for a worker whose metrics.port the environment says; Kubernetes has probes of its own. The other
+# commands come to their end by themselves: --no-healthcheck.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from os import environ as e; from urllib.request import urlopen; urlopen(f\"http://127.0.0.1:{e.get('POSTROOM_METRICS__PORT') or e.get('POSTROOM_API__PORT') or 8025}/livez\", timeout=4)"]
 ENTRYPOINT ["postroom"]
 CMD ["--help"]

@@ -5,14 +5,18 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import httpx2
 import pytest
+import yaml
 
 from tests.tools.cache import REPOSITORY, Unobtainable, skip_or_fail
-from tests.tools.image import OPT_IN, Image, built
+from tests.tools.image import OPT_IN, Failed, Image, Process, built
 
 DOCKERFILE = REPOSITORY / "Dockerfile"
 
@@ -70,6 +74,16 @@ def test_the_last_stage_builds_nothing() -> None:
     assert final[-2:] == ['ENTRYPOINT ["postroom"]', 'CMD ["--help"]']
 
 
+def test_engines_know_how_it_is_and_how_to_stop_it() -> None:
+    """The image says by itself how its health is asked for and which signal ends it."""
+    told = {line.split()[0]: line for line in _instructions()}
+
+    assert "/livez" in told["HEALTHCHECK"]
+    assert told["STOPSIGNAL"] == "STOPSIGNAL SIGTERM"
+    # As lists, without a shell: a shell would be the first process and keep signals to itself.
+    assert all('["' in told[name] for name in ("ENTRYPOINT", "CMD", "HEALTHCHECK"))
+
+
 def test_only_the_product_goes_into_the_build() -> None:
     """The build's context is a list of what may enter; a checkout's state, keys and history may not."""
     rules = (REPOSITORY / ".dockerignore").read_text().splitlines()
@@ -107,31 +121,6 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     assert expected <= names
     assert not [name for name in names if name.startswith("tests/")]
     assert "postroom = service.__main__:main" in commands
-
-
-#: Start the API in the container, wait until it is ready, stop it as Kubernetes does, print what came of it.
-_LIFE_OF_AN_API = """
-postroom migrate >&2 || exit 1
-postroom api --host 127.0.0.1 --port "$PORT" >&2 &
-api=$!
-for path in livez readyz; do
-    python - "http://127.0.0.1:$PORT/$path" <<'ASK'
-import sys, time, urllib.request
-end = time.monotonic() + 60
-while True:
-    try:
-        print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
-        break
-    except OSError:
-        if time.monotonic() > end:
-            raise
-        time.sleep(0.1)
-ASK
-done
-kill -TERM $api
-wait $api
-echo "ended with $?"
-"""
 
 
 # --- built and run -----------------------------------------------------------------------------------
@@ -177,11 +166,17 @@ class TestBuiltImage:
 
     def test_no_build_tools(self, image: Image) -> None:
         """There is no compiler, no package installer and no Git, and nothing of the build is left."""
-        tools = "cc gcc make git pip pip3 uv"
+        tools = "cc gcc c++ ld make git pip pip3 uv wheel debootstrap curl wget"
 
         assert not image.run("sh", "-c", f"for it in {tools}; do command -v $it; done; true").strip()
         assert image.run("ls", "/opt").split() == ["postroom"]
         assert not {"src", "wheel"} & set(image.run("ls", "/").split())
+
+    def test_it_is_small(self, image: Image) -> None:
+        """What comes to the base image is bounded, so that something large is not taken in unawares."""
+        mebibytes = int(image.run("du", "-sm", "/opt/postroom").split()[0])
+
+        assert mebibytes < 200
 
     def test_packages_are_the_locked_ones(self, image: Image) -> None:
         """The installed packages are those of requirements.txt and Postroom itself: no servers, no test tools."""
@@ -217,14 +212,98 @@ class TestBuiltImage:
 
         assert head.strip() == image.run("python", "-c", script, empty_database_url).strip() != ""
 
-    def test_serves_and_stops(self, image: Image, empty_database_url: str, redis_url: str) -> None:
-        """The image migrates, its API answers both probes, and SIGTERM ends it with 0."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        given = {"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url}
-        variables = [f"PORT={port}", *(f"POSTROOM_{name}={value}" for name, value in given.items())]
+    def test_api_as_in_a_pod(
+        self, image: Image, empty_database_url: str, redis_url: str, tmp_path: Path
+    ) -> None:
+        """On a read-only root, without a right, the API serves, is found healthy, and SIGTERM ends it with 0."""
+        api_port, metrics_port = _free_port(), _free_port()
+        place = _Place(tmp_path, empty_database_url, redis_url, metrics_port=metrics_port)
+        with place.run(image, "migrate") as migration:
+            assert migration.process.wait(120) == 0, migration.said()
 
-        told = image.run("env", *variables, "sh", "-c", _LIFE_OF_AN_API)
+        with place.run(image, "api", "--host", "127.0.0.1", "--port", str(api_port)) as api:
+            assert _answer(api, f"http://127.0.0.1:{api_port}/livez") == 200
+            assert _answer(api, f"http://127.0.0.1:{api_port}/readyz") == 200
+            assert _answer(api, f"http://127.0.0.1:{metrics_port}/metrics") == 200
+            _is_a_pod(api)
+            asked = image.settings()["Healthcheck"]["Test"]
+            image.run("env", f"POSTROOM_API__PORT={api_port}", *asked[1:])
+            with pytest.raises(Failed, match="refused"):
+                image.run("env", f"POSTROOM_API__PORT={_free_port()}", *asked[1:])
 
-        assert told.splitlines() == ["200", "200", "ended with 0"]
+            assert api.stop() == 0, api.said()
+
+    def test_worker_as_in_a_pod(
+        self, image: Image, database_url: str, redis_url: str, tmp_path: Path
+    ) -> None:
+        """On a read-only root, without a right, the worker answers its probes, and SIGTERM ends it with 0."""
+        port = _free_port()
+        place = _Place(tmp_path, database_url, redis_url, metrics_port=port)
+
+        with place.run(image, "worker") as worker:
+            assert _answer(worker, f"http://127.0.0.1:{port}/livez") == 200
+            assert _answer(worker, f"http://127.0.0.1:{port}/readyz") == 200
+            _is_a_pod(worker)
+
+            assert worker.stop() == 0, worker.said()
+
+    def test_sandbox_as_in_a_pod(self, image: Image, tmp_path: Path) -> None:
+        """The sandbox needs no more than a folder for its state, and SIGTERM ends it with 0."""
+        ports = {name: _free_port() for name in ("submission", "mx", "hve", "acs", "http", "https")}
+        options = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
+
+        with image.started(
+            "sandbox", "--state", "/tmp/state", *options, variables={}, folder=tmp_path
+        ) as sandbox:
+            assert _answer(sandbox, f"http://127.0.0.1:{ports['http']}/doors") == 200
+            _is_a_pod(sandbox)
+
+            assert sandbox.stop() == 0, sandbox.said()
+
+
+class _Place:
+    """A folder with a configuration, for commands that run as in a pod."""
+
+    def __init__(self, folder: Path, database_url: str, redis_url: str, *, metrics_port: int) -> None:
+        self._folder = folder
+        folder.chmod(0o755)
+        settings = {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "metrics": {"host": "127.0.0.1", "port": metrics_port},
+        }
+        (folder / "postroom.yaml").write_text(yaml.safe_dump(settings))
+
+    def run(self, image: Image, *arguments: str) -> AbstractContextManager[Process]:
+        variables = {"POSTROOM_CONFIG": "/tmp/given/postroom.yaml"}
+        return image.started(*arguments, variables=variables, folder=self._folder)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _answer(process: Process, url: str) -> int:
+    """Ask until there is an answer, and return its status."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            return httpx2.get(url, timeout=10, trust_env=False).status_code
+        except httpx2.TransportError:
+            assert process.process.poll() is None, process.said()
+            assert time.monotonic() < end, process.said()
+            time.sleep(0.2)
+
+
+def _is_a_pod(process: Process) -> None:
+    """The command is the first process there, an ordinary user without capabilities, on a root that is read-only."""
+    status = process.status()
+    assert status["NSpid"].split()[-1] == "1"
+    assert status["Uid"].split() == ["10001"] * 4
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    (root,) = (line for line in process.mounts().splitlines() if line.split()[1] == "/")
+    assert "ro" in root.split()[3].split(",")
