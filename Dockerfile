@@ -1,10 +1,11 @@
 # The image of Postroom: API, worker, migration and sandbox are one command with other arguments.
 #
 #   docker build -t postroom .
-#   docker run --read-only --tmpfs /tmp --cap-drop ALL postroom --help
+#   docker run --init --read-only --tmpfs /tmp --cap-drop ALL postroom --help
 #
-# The command is the container's first process: it takes SIGTERM itself and waits for its children, so nothing
-# stands between it and the engine.
+# As the container's first process the command ends in order on SIGTERM, once it is up. With --init (in a pod:
+# shareProcessNamespace, which the chart sets) it does so from its first moment, and what a killed process leaves
+# behind is buried.
 #
 # Everything that is installed is locked with hashes: uv, the dependencies, and the tool that
 # builds the wheel. On a network with a certificate authority of its own, mount that into the build

@@ -21,8 +21,8 @@ automountServiceAccountToken: false
 # Kubernetes would describe every Service in variables, and one named "postroom" as POSTROOM_PORT
 # and the like: names that belong to the configuration.
 enableServiceLinks: false
-# The first process of a process namespace does not hear a signal that it has no handler for: a pod
-# that is stopped in its first second would wait for its whole grace.
+# The first process of a process namespace does not hear a signal that it has no handler for, so a
+# pod that is stopped in its first second would wait for its whole grace; and it inherits orphans.
 shareProcessNamespace: true
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
