@@ -16,6 +16,9 @@ from service.telemetry import figures, traces
 
 _TAKEN = frozenset({Outcome.SENT, Outcome.PARTIAL})
 
+#: What the catalogue calls a mistake of ours.
+_BUG = "postroom.internal"
+
 #: What a span calls an error: somebody may have to act.
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNCERTAIN})
 
@@ -35,6 +38,8 @@ def note(
     route, outcome, now = lane.route.name, judgement.outcome, datetime.now(UTC)
     diagnosis = _diagnosis(judgement)
     figures.ATTEMPTS.add(route, lane.name, outcome.value, diagnosis)
+    if diagnosis == _BUG:
+        figures.BUGS.add("attempt")
     if number == 1:
         figures.SESSIONS_OPENED.add(route)
     if dot_seconds is not None:

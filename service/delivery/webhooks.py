@@ -120,6 +120,7 @@ class Dispatcher:
             log.info("webhooks.no_ledger")
             return _NO_LEDGER
         except Exception:
+            figures.BUGS.add("webhook")
             log.exception("webhooks.bug")
             return _NO_LEDGER
 
@@ -163,6 +164,7 @@ class Dispatcher:
         self._calls.pop(task, None)
         self._wake.set()
         if not task.cancelled() and (trouble := task.exception()) is not None:
+            figures.BUGS.add("webhook")
             log.error("webhook.bug", exc_info=trouble)
 
     async def _tell(self, claimed: Claimed) -> None:

@@ -103,6 +103,7 @@ class Worker:
                 log.info("sweep.no_ledger")
             except Exception:
                 figures.SWEEPS.add("failed")
+                figures.BUGS.add("sweep")
                 log.exception("sweep.bug")
             else:
                 figures.SWEEPS.add("done")

@@ -53,6 +53,7 @@ class Envelope:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
+            figures.BUGS.add("request")
             log.exception("request.bug", method=scope["method"])
             if started:
                 raise

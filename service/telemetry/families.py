@@ -49,11 +49,13 @@ class Family(ABC):
 class Counter(Family):
     """What only grows."""
 
-    def __init__(self, name: str, meaning: str, *labels: str) -> None:
+    def __init__(self, name: str, meaning: str, *labels: str, known: Sequence[str] = ()) -> None:
+        """`known` are values of the one label that are there from the beginning.
+
+        A series that begins at 0 shows its first step: of one that begins at 1, `increase()` sees nothing.
+        """
         super().__init__(name, meaning, *labels)
-        self._values: dict[Labels, float] = {}
-        if not labels:
-            self._values[()] = 0  # a series that begins at 0 shows its first step
+        self._values: dict[Labels, float] = {(value,): 0 for value in known} if labels else {(): 0}
 
     def add(self, *labels: object, by: float = 1) -> None:
         """Count one more; the labels' values come in the order of their names."""

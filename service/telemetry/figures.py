@@ -17,6 +17,12 @@ _LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_
 # -- the process -------------------------------------------------------------------------------
 
 BUILD = Gauge("postroom_build_info", "What runs here; always 1.", "process", "version", "schema")
+BUGS = Counter(
+    "postroom_bugs_total",
+    "Errors of Postroom's own; the log has each with its traceback.",
+    "where",
+    known=("request", "attempt", "sweep", "webhook"),
+)
 
 # -- the door ----------------------------------------------------------------------------------
 
@@ -80,24 +86,43 @@ RENEWALS_FAILED = Counter(
     "postroom_renewals_failed_total", "Renewals of leases that the ledger did not take."
 )
 RESCUED = Counter(
-    "postroom_attempts_rescued_total", "Attempts whose lease lapsed, as the sweep judged them.", "outcome"
+    "postroom_attempts_rescued_total",
+    "Attempts whose lease lapsed, as the sweep judged them.",
+    "outcome",
+    known=("deferred", "uncertain"),
 )
 EXPIRED = Counter("postroom_recipients_expired_total", "Recipients given up at their message's expires_at.")
-SWEEPS = Counter("postroom_sweeps_total", "Sweeps of this worker: done, no_ledger or failed.", "result")
+SWEEPS = Counter(
+    "postroom_sweeps_total",
+    "Sweeps of this worker: done, no_ledger or failed.",
+    "result",
+    known=("done", "no_ledger", "failed"),
+)
 SWEEP_SECONDS = Histogram("postroom_sweep_seconds", "How long a sweep took.", buckets=_FAST)
 SWEPT_AT = Gauge("postroom_sweep_last_timestamp_seconds", "When the last sweep of this worker was done.")
-RINGS = Counter("postroom_bell_rings_total", "Rings of the bell, through Redis: rung or silent.", "result")
+RINGS = Counter(
+    "postroom_bell_rings_total",
+    "Rings of the bell, through Redis: rung or silent.",
+    "result",
+    known=("rung", "silent"),
+)
 HEARD = Counter("postroom_bell_heard_total", "Rings that this worker heard.")
 LISTENING = Gauge("postroom_bell_listening", "Whether this worker hears the bell: 1, or 0 without Redis.")
 
 # -- webhooks ----------------------------------------------------------------------------------
 
 WEBHOOK_CALLS = Counter(
-    "postroom_webhook_calls_total", "Calls of webhooks: delivered, retried or failed.", "result"
+    "postroom_webhook_calls_total",
+    "Calls of webhooks: delivered, retried or failed.",
+    "result",
+    known=("delivered", "retried", "failed"),
 )
 WEBHOOK_SECONDS = Histogram("postroom_webhook_call_seconds", "How long these calls took.", buckets=_FAST)
 WEBHOOKS_DISABLED = Counter(
-    "postroom_webhooks_disabled_total", "Webhooks that were given up, by reason.", "reason"
+    "postroom_webhooks_disabled_total",
+    "Webhooks that were given up, by reason.",
+    "reason",
+    known=("gone", "failing"),
 )
 WEBHOOKS_LOOKED_AT = Gauge(
     "postroom_webhook_round_last_timestamp_seconds", "When this worker last looked for events to tell."
@@ -111,7 +136,10 @@ TOKEN_SECONDS = Gauge(
     "client_id",
 )
 TOKEN_REQUESTS = Counter(
-    "postroom_token_requests_total", "Requests for access tokens: given or failed.", "result"
+    "postroom_token_requests_total",
+    "Requests for access tokens: given or failed.",
+    "result",
+    known=("given", "failed"),
 )
 CREDENTIAL_ENDS = Gauge(
     "postroom_credential_expiry_timestamp_seconds",

@@ -176,7 +176,7 @@ def test_prometheus_finds_nothing_to_complain_of_in_the_names() -> None:
     """Its linter of metrics is content with a page."""
     for family in FAMILIES.values():
         if isinstance(family, Counter):
-            family.add(*family.labels, by=0)
+            family.add(*family.labels, by=0)  # so that each is on the page
     judged = promtool.run("check", "metrics", given=page("")[0].decode())
 
     complaints = [line for line in judged.stderr.splitlines() if line.startswith("postroom_")]
@@ -200,6 +200,10 @@ tests:
       - {{series: 'postroom_ledger_up{{instance="1"}}', values: '0x40'}}
       - {{series: 'postroom_ledger_up{{instance="2"}}', values: '1x40'}}
       - {{series: 'postroom_build_info{{process="worker",schema="1"}}', values: '1x40'}}
+      - {{series: 'postroom_attempts_rescued_total{{outcome="uncertain"}}', values: '0x20 1x20'}}
+      - {{series: 'postroom_leases_lost_total', values: '0x40'}}
+      - {{series: 'postroom_bugs_total{{where="sweep"}}', values: '0x20 1x20'}}
+      - {{series: 'postroom_bugs_total{{where="request"}}', values: '0x40'}}
     alert_rule_test:
       - eval_time: 30m
         alertname: PostroomQueueStuck
@@ -217,6 +221,21 @@ tests:
               runbook: docs/alerts.md#postroomlanepaused
       - {{eval_time: 30m, alertname: PostroomLedgerUnavailable, exp_alerts: []}}
       - {{eval_time: 30m, alertname: PostroomWorkerMissing, exp_alerts: []}}
+      - {{eval_time: 15m, alertname: PostroomLeasesLapse, exp_alerts: []}}
+      - eval_time: 30m
+        alertname: PostroomLeasesLapse
+        exp_alerts:
+          - exp_labels: {{severity: warning}}
+            exp_annotations:
+              summary: Workers died or stood still with mail in hand; what was behind the dot is uncertain.
+              runbook: docs/alerts.md#postroomleaseslapse
+      - eval_time: 30m
+        alertname: PostroomBug
+        exp_alerts:
+          - exp_labels: {{severity: warning, where: sweep}}
+            exp_annotations:
+              summary: Postroom met an error of its own (sweep).
+              runbook: docs/alerts.md#postroombug
       - eval_time: 30m
         alertname: PostroomApiMissing
         exp_alerts:

@@ -38,10 +38,14 @@ def test_a_counter_grows() -> None:
 
 
 def test_a_counter_without_labels_begins_at_zero() -> None:
-    """Its first step shows, because there was something before it."""
+    """Its first step shows, because there was something before it; so do those of values that are known before."""
     Counter("test_plain_total", "Things.")
+    Counter("test_known_total", "Things.", "kind", known=("a", "b"))
 
-    assert scraped().value("test_plain_total") == 0
+    found = scraped()
+
+    assert found.value("test_plain_total") == 0
+    assert found.value("test_known_total", kind="b") == 0
 
 
 def test_a_gauge_forgets_what_is_no_more() -> None:
