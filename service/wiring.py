@@ -26,6 +26,7 @@ from service.delivery.bell import Bell, open_redis
 from service.delivery.calling import Caller
 from service.delivery.checks import RouteKeeper
 from service.delivery.keeper import Keeper
+from service.delivery.retention import RetentionKeeper
 from service.delivery.room import Room
 from service.delivery.schedule import Policy, Retry
 from service.delivery.suppressing import SuppressionKeeper
@@ -38,6 +39,7 @@ from service.exposition.page import Page
 from service.ledger import Ledger, LedgerUnavailable, migrate, rights
 from service.ledger.ids import new_id
 from service.ledger.pace import LaneLimits
+from service.ledger.retention import Retention
 from service.ledger.sealing import Seal
 from service.ledger.standing import Standing, standing
 from service.memory import keep_small
@@ -411,6 +413,10 @@ async def run_worker(settings: Settings) -> None:
         stack.push_async_callback(end_tasks, [asyncio.create_task(keep_small())])
         keeper = SuppressionKeeper(ledger, interval=rules.poll_interval)
         stack.push_async_callback(end_tasks, [asyncio.create_task(keeper.run())])
+        caretaker = RetentionKeeper(
+            ledger, kept(settings), interval=settings.retention.interval.total_seconds()
+        )
+        stack.push_async_callback(end_tasks, [asyncio.create_task(caretaker.run())])
         dispatcher = await stack.enter_async_context(webhook_dispatcher(settings))
         telling_webhooks = asyncio.create_task(dispatcher.run(stop))
         stack.push_async_callback(end_tasks, [telling_webhooks])
@@ -418,6 +424,19 @@ async def run_worker(settings: Settings) -> None:
         await worker.run(stop)
         # Calls that are under way may end: cut off, they would come a second time.
         await asyncio.wait({telling_webhooks}, timeout=settings.webhooks.timeout.total_seconds())
+
+
+def kept(settings: Settings) -> Retention:
+    """Say how long each kind of data is kept."""
+    given = settings.retention
+    return Retention(
+        content=given.content,
+        transcripts=given.transcripts,
+        personal=given.personal,
+        attempts=given.attempts,
+        events=given.events,
+        audit=given.audit,
+    )
 
 
 @asynccontextmanager

@@ -124,11 +124,16 @@ class NothingMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingLeft:
+    """Nothing was changed: what would be sent again is no longer kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """Nothing was changed: attempts that end at this moment have the message in hand."""
 
 
-Outcome = Moved | NothingMoved | Busy
+Outcome = Moved | NothingMoved | NothingLeft | Busy
 
 
 _MOVE = text("""
@@ -145,10 +150,12 @@ _GIVE_TIME = text("""
      WHERE id = ANY(:deliveries)
 """)
 
+_IS_KEPT = text("SELECT EXISTS (SELECT 1 FROM contents WHERE message_id = :message)")
+
 _MESSAGE_EXPIRES = text("UPDATE messages SET expires_at = :expires_at WHERE id = :message")
 
 
-async def act(db: AsyncConnection, wanted: Act, actor: Actor) -> Moved | NothingMoved:
+async def act(db: AsyncConnection, wanted: Act, actor: Actor) -> Moved | NothingMoved | NothingLeft:
     """Carry out an act; the caller commits, and rings the lanes afterwards."""
     rule = ACTS[wanted.deed]
     locked = await take_in_hand(db, wanted.message_id)
@@ -158,6 +165,8 @@ async def act(db: AsyncConnection, wanted: Act, actor: Actor) -> Moved | Nothing
     ]
     if not movable:
         return NothingMoved(found=tuple(_found(row) for row in meant))
+    if rule.goes and not await db.scalar(_IS_KEPT, {"message": wanted.message_id}):
+        return NothingLeft()
     await audit.speak_as(db, actor)
     await _move(db, rule, wanted, locked, movable)
     touched = {str(row.delivery_id) for row in movable}

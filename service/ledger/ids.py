@@ -12,7 +12,22 @@ from typing import Literal
 import uuid_utils
 
 Kind = Literal[
-    "msg", "dlv", "att", "ses", "sea", "key", "wrk", "req", "chk", "tpl", "sup", "sru", "whk", "whd", "sgn"
+    "msg",
+    "dlv",
+    "att",
+    "ses",
+    "sea",
+    "key",
+    "wrk",
+    "req",
+    "chk",
+    "tpl",
+    "sup",
+    "sru",
+    "whk",
+    "whd",
+    "sgn",
+    "era",
 ]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -35,10 +35,12 @@ from service.ledger.audit import Audit
 from service.ledger.circumstances import Explaining
 from service.ledger.contents import Contents
 from service.ledger.engine import open_engine, straight_transaction, transaction
+from service.ledger.erasing import Erasing
 from service.ledger.feed import Feed
 from service.ledger.figures import Figures
 from service.ledger.groups import Grouped
 from service.ledger.pausing import Pausing
+from service.ledger.retention import Keeping
 from service.ledger.sign_ins import SignIns
 from service.ledger.suppressing import Suppressions
 from service.ledger.telling import Telling
@@ -91,6 +93,8 @@ class Ledger:
         self.volumes = Volumes(engine)
         self.audit = Audit(engine)
         self.pausing = Pausing(engine)
+        self.keeping = Keeping(engine)
+        self.erasing = Erasing(engine)
 
     @classmethod
     def open(cls, url: str, *, name: str, connections: int) -> Self:

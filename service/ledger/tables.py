@@ -574,6 +574,35 @@ sign_ins = Table(
     Index(None, "expires_at"),
 )
 
+retention = Table(
+    "retention",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    _id("through", nullable=False),  # the last name that was dealt with
+    _time("updated_at", nullable=False, server_default=_NOW),
+)
+
+retention_open = Table(
+    "retention_open",
+    metadata,
+    _id("message_id", primary_key=True),  # was not over when its time came
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    _id(primary_key=True),
+    Column("address", Text),  # in its comparison form; only as long as it is needed
+    Column("sha256", Text, nullable=False),  # of the address
+    Column("created_by", Text, nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("finished_at"),
+    Column("messages", Integer, nullable=False, server_default="0"),
+    Column("waiting", Integer, nullable=False, server_default="0"),  # still under way, at the last look
+    CheckConstraint("(address IS NULL) = (finished_at IS NOT NULL)", "address_while_needed"),
+    Index("ix_erasures_unfinished", "id", postgresql_where=text("finished_at IS NULL")),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

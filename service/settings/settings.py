@@ -49,6 +49,7 @@ from service.settings.shapes import (
     EntraShape,
     MetricsShape,
     Organization,
+    RetentionShape,
     RouteShape,
     SandboxShape,
     WebhooksShape,
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     checks: Annotated[ChecksShape, GROUP] = Field(default=ChecksShape())
     console: Annotated[ConsoleShape, GROUP] = Field(default=ConsoleShape())
     webhooks: Annotated[WebhooksShape, GROUP] = Field(default=WebhooksShape())
+    retention: Annotated[RetentionShape, GROUP] = Field(default=RetentionShape())
     metrics: Annotated[MetricsShape, GROUP] = Field(default=MetricsShape())
     encryption_key: SecretStr | None = Field(
         default=None,

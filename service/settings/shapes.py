@@ -298,6 +298,37 @@ class ConsoleEntraShape(Group):
     client_secret: SecretStr = Field(min_length=1, description="Its secret.")
 
 
+class RetentionShape(Group):
+    """How long data is kept, kind by kind; what is not named is kept for ever."""
+
+    content: Duration | None = Field(
+        default=None,
+        ge=timedelta(seconds=1),
+        description="What was sent: its octets, once the message is over.",
+    )
+    transcripts: Duration | None = Field(
+        default=None, ge=timedelta(seconds=1), description="The dialogues of attempts."
+    )
+    personal: Duration | None = Field(
+        default=None,
+        ge=timedelta(seconds=1),
+        description="Addresses, names, subjects, tags and metadata of messages that are over, and their content.",
+    )
+    attempts: Duration | None = Field(
+        default=None,
+        ge=timedelta(days=2),
+        description="Attempts of messages that are over; at least 2d, because limits are counted from them.",
+    )
+    events: Duration | None = Field(default=None, ge=timedelta(seconds=1), description="Events.")
+    audit: Duration | None = Field(default=None, ge=timedelta(seconds=1), description="Who did what.")
+    interval: Duration = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(days=1),
+        description="How often a worker looks for what has had its time.",
+    )
+
+
 class ConsoleShape(Group):
     """The operators' pages."""
 

@@ -20,6 +20,7 @@ from service.submission.contract import documentation
 from service.submission.contract.document import document
 from service.submission.door import Checks, Clock, Door, Health
 from service.submission.envelope import Envelope
+from service.submission.erasing import erasures
 from service.submission.express import Express
 from service.submission.feed import events, webhooks
 from service.submission.feed.telling import Telling
@@ -55,6 +56,7 @@ _GROUPS = (
     explaining,
     suppression_rules,
     suppressions,
+    erasures,
     templates,
     keys,
     events,
@@ -97,6 +99,7 @@ def create_app(
                 "name": "suppressions",
                 "description": "Addresses and domains that get no mail, by hand and by rule.",
             },
+            {"name": "erasures", "description": "Take one person out of the ledger; counts and proof stay."},
             {
                 "name": "emails",
                 "description": "The same messages in the shape of the Resend API, for its SDKs.",

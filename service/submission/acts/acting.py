@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.ledger.acting import ACTS, Act, Busy, Found, Moved, Outcome, Reschedule
+from service.ledger.acting import ACTS, Act, Busy, Found, Moved, NothingLeft, Outcome, Reschedule
 from service.ledger.history import MessageView
 from service.ledger.keys import Key
 from service.ledger.states import Status
@@ -249,6 +249,9 @@ def refusal(deed: str, outcome: Outcome) -> Problem:
     if isinstance(outcome, Busy):
         detail = f"{nothing} An attempt of this message is ending at this moment."
         return Problem(status=409, code="attempt_running", detail=detail, retry_after=1)
+    if isinstance(outcome, NothingLeft):
+        detail = f"{nothing} The content is no longer kept, or was erased."
+        return Problem(status=409, code="content_not_kept", detail=detail)
     assert not isinstance(outcome, Moved)
     detail = f"{nothing} {_in_the_way(outcome.found)}"
     if deed in _MAY_HELP and any(found.status is Status.SENDING for found in outcome.found):

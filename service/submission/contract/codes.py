@@ -240,6 +240,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (409, "not_uncertain", "settle_message", "Nothing of the message is uncertain.", "Nothing; the detail says how it stands."),
     (409, "not_scheduled", "reschedule_message", "The message does not wait for its time, or was tried already.", "Hold or cancel it, if it waits."),
     (409, "lane_gone", _AGAIN, "The configuration no longer has the lane, and no other route takes the recipients; `plan` says why not.", "Configure the route again, or another one that takes them."),
+    (409, "content_not_kept", _AGAIN, "The content is no longer kept, or was erased.", "Send a new message."),
     (409, "suppressed", _AGAIN, "The addresses are suppressed.", "Lift the entry that `GET /suppressions` shows, then retry."),
     (422, "not_a_recipient", "ActIn SettleIn", "The message has no such recipient.", "Name addresses as the message has them."),
     # -- what was sent --

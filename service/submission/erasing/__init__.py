@@ -1,0 +1,1 @@
+"""Take one person out of the ledger."""
