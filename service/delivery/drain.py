@@ -28,6 +28,7 @@ from service.ledger.pace import LaneLimits
 from service.ledger.states import Outcome
 from service.routes.route import Lane
 from service.smtp.session import Session
+from service.telemetry import figures
 
 log = structlog.get_logger()
 
@@ -105,6 +106,7 @@ class Drain:
             except (LedgerUnavailable, TimeoutError):
                 again_in = 1.0
             except Exception:
+                figures.BUGS.add("drain")
                 log.exception("drain.bug", lane=self.lane.route.name)
                 again_in = self._kit.policy.poll_interval
             await self._rest(again_in)

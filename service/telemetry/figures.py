@@ -21,7 +21,7 @@ BUGS = Counter(
     "postroom_bugs_total",
     "Errors of Postroom's own; the log has each with its traceback.",
     "where",
-    known=("request", "attempt", "sweep", "webhook"),
+    known=("request", "attempt", "drain", "sweep", "webhook"),
 )
 
 # -- the door ----------------------------------------------------------------------------------
