@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.console.asking import Api
+from service.console.live import mark
 from service.console.pages import Pages
 from service.console.plots import HEIGHT, WIDTH, Plot, Plots
 from service.console.who import SignedIn
@@ -34,11 +35,13 @@ class LanesPage:
 
     async def page(self, request: Request, who: SignedIn) -> Response:
         """Show every lane at this moment."""
-        lanes = await self._api.get(request, who.key, "lanes")
+        answer = await self._api.ask(request, who.key, "GET", "lanes")
+        lanes = answer.json()
         return self._pages.page(
             request,
             "lanes",
             who,
+            seen=mark(answer),
             lanes=sorted(lanes["data"], key=_urgency),
             external=lanes["external_budget"],
             budgets=_BUDGETS,

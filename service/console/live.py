@@ -3,7 +3,7 @@
 A stream carries no content: the page asks for itself anew, as whoever is signed in, and changes what has changed. What is
 looked at for a stream is looked at once for all who look at the same (`_Watch`), and costs the ledger one short query
 in a while, however many tabs are open. Streams are bounded for a process and for a sign-in; a page whose stream is refused
-works without it. A stream ends when the tab goes or sleeps, when the sign-in ends, after an hour (the script comes again), and at once when
+works without it. The page says in the stream's address what it shows (`seen`), so that nothing is missed between the two. A stream ends when the tab goes or sleeps, when the sign-in ends, after an hour (the script comes again), and at once when
 the process stops.
 """
 
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.console.asking import Api, Refused
+from service.console.asking import Answer, Api, Refused
 from service.console.pages import HEADERS
 from service.console.who import NotSignedIn, SignedIn, Who
 from service.ledger import Ledger, LedgerUnavailable
@@ -45,10 +45,16 @@ Look = Callable[[], Awaitable[str]]
 
 
 @dataclass(eq=False, slots=True)
+class _Listener:
+    known: str | None  # what its page shows; None: whatever there is when it begins
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False, slots=True)
 class _Watch:
     """One thing that is looked at for some streams."""
 
-    listeners: set[asyncio.Event] = field(default_factory=set)
+    listeners: set[_Listener] = field(default_factory=set)
     task: "asyncio.Task[None] | None" = None
 
 
@@ -78,8 +84,7 @@ class Live:
         """Follow the lanes; what is looked at is the same for all who see as much."""
 
         async def look() -> str:
-            answer = await self._api.ask(request, who.key, "GET", "lanes")
-            return hashlib.sha256(answer.body).hexdigest()
+            return mark(await self._api.ask(request, who.key, "GET", "lanes"))
 
         await look()  # may they?
         return self._stream(who, request, ("lanes", who.key.sees_everything), look, every=_LOOK_AT_LANES)
@@ -100,12 +105,15 @@ class Live:
                 pass  # the stream waits, as everything does
             return True
 
-        return _Stream(self._told(who.id, name, look, every=every, allowed=allowed), closing=self._closing)
+        listener = _Listener(request.query_params.get("seen"))
+        told = self._told(who.id, name, listener, look, every=every, allowed=allowed)
+        return _Stream(told, closing=self._closing)
 
     async def _told(
         self,
         sign_in: str,
         name: Hashable,
+        listener: _Listener,
         look: Look,
         *,
         every: float,
@@ -114,19 +122,19 @@ class Live:
         """Give what a stream says, piece by piece."""
         self._open[sign_in] += 1
         try:
-            with self._watched(name, look, every=every) as moved:
+            with self._watched(name, listener, look, every=every):
                 yield f"retry: {_COME_AGAIN}\n\n"
                 end = time.monotonic() + _LASTS
                 while time.monotonic() < end:
                     try:
                         async with asyncio.timeout(_HEARTBEAT):
-                            await moved.wait()
+                            await listener.moved.wait()
                     except TimeoutError:
                         if not await allowed():
                             return
                         yield ": still here\n\n"
                     else:
-                        moved.clear()
+                        listener.moved.clear()
                         yield "event: changed\ndata: 1\n\n"
         finally:
             self._open[sign_in] -= 1
@@ -134,35 +142,41 @@ class Live:
                 del self._open[sign_in]
 
     @contextlib.contextmanager
-    def _watched(self, name: Hashable, look: Look, *, every: float) -> Iterator[asyncio.Event]:
+    def _watched(self, name: Hashable, listener: _Listener, look: Look, *, every: float) -> Iterator[None]:
         watch = self._watches.setdefault(name, _Watch())
-        moved = asyncio.Event()
-        watch.listeners.add(moved)
+        watch.listeners.add(listener)
         if watch.task is None:
             watch.task = asyncio.create_task(self._look_on(watch, look, every=every))
         try:
-            yield moved
+            yield
         finally:
-            watch.listeners.discard(moved)
+            watch.listeners.discard(listener)
             if not watch.listeners:
                 watch.task.cancel()
                 self._watches.pop(name, None)
 
     async def _look_on(self, watch: _Watch, look: Look, *, every: float) -> None:
-        seen: str | None = None
         while not self._closing.is_set():
             try:
-                found: str | None = await look()
+                _tell(watch, await look())
             except (LedgerUnavailable, Refused):
-                found = seen  # whoever needs it hears of it
+                pass  # whoever needs it hears of it
             except Exception:
                 log.exception("live.bug")
-                found = seen
-            if found != seen and seen is not None:
-                for moved in watch.listeners:
-                    moved.set()
-            seen = found
             await asyncio.sleep(every)
+
+
+def _tell(watch: _Watch, found: str) -> None:
+    """Wake those whose page shows something else."""
+    for listener in watch.listeners:
+        if listener.known is not None and listener.known != found:
+            listener.moved.set()
+        listener.known = found
+
+
+def mark(answer: Answer) -> str:
+    """Say in a word what an answer says: another word means that it has changed."""
+    return hashlib.sha256(answer.body).hexdigest()[:16]
 
 
 class _Stream(Response):

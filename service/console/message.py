@@ -90,8 +90,10 @@ class MessagePage:
         self, request: Request, who: SignedIn, message_id: str, *, refused: Refused | None = None
     ) -> Response:
         at = ("messages", message_id)
-        message = await self._api.get(request, who.key, *at)
-        why, attempts, events = await asyncio.gather(
+        await self._api.get(request, who.key, *at)  # is it theirs?
+        seen = await self._ledger.explaining.pulse(message_id)  # before the rest: what comes later is told
+        message, why, attempts, events = await asyncio.gather(
+            self._api.get(request, who.key, *at),
             self._api.get(request, who.key, *at, "explain"),
             self._api.get(request, who.key, *at, "attempts"),
             self._api.get(request, who.key, *at, "events"),
@@ -113,6 +115,7 @@ class MessagePage:
             dialogues=await self._dialogues(request, who, attempts["data"]),
             done=_DONE.get(request.query_params.get("done", "")),
             refused=refused,
+            seen=seen,
             ended=message["status"] in words.ENDED,
         )
 

@@ -54,6 +54,21 @@ async def test_a_page_is_told_that_its_message_has_moved(house: House) -> None:
             assert await asyncio.wait_for(quiet, 20) == "event: changed"
 
 
+async def test_nothing_is_missed_between_page_and_stream(house: House) -> None:
+    """What happens after the page was made and before its stream begins is told at once."""
+    message_id = await house.submit()
+    async with visiting(house) as visitor:
+        page = await visitor.open(f"/console/messages/{message_id}")
+        (address,) = [str(given["data-live"]) for tag, given in page.tags if tag == "body"]
+        await house.client.post(f"/messages/{message_id}/cancel")
+
+        async with visitor.client.stream("GET", address) as stream:
+            lines = stream.aiter_lines()
+            told = [await asyncio.wait_for(anext(lines), 20) for _ in range(3)]
+
+        assert told == ["retry: 3000", "", "event: changed"]
+
+
 async def test_lanes_are_followed_too(house: House) -> None:
     """The stream of the lanes says `changed` when something begins to wait."""
     async with visiting(house) as visitor, visitor.client.stream("GET", "/console/lanes/live") as stream:
