@@ -13,6 +13,7 @@ import io
 import logging
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, TextIO
@@ -75,10 +76,23 @@ def without_rows(text: str) -> str:
     return _ROW.sub("DETAIL: (not logged)\n", text)
 
 
+def _printable(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    """Let nothing of a value end its line or steer a terminal; JSON does so by itself."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = _escaped(value)
+    return event
+
+
+def _escaped(text: str, *, keep: str = "") -> str:
+    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
+
+
 def _plain_traceback(out: TextIO, failure: "ExcInfo") -> None:
     written = io.StringIO()
     structlog.dev.plain_traceback(written, failure)
-    out.write(without_rows(written.getvalue()))
+    # Indented: no line of what an exception says begins as a log's own lines do.
+    out.write(textwrap.indent(_escaped(without_rows(written.getvalue()), keep="\n"), "    "))
 
 
 def set_up(*, level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
@@ -99,7 +113,7 @@ def set_up(*, level: Literal["debug", "info", "warning", "error"], form: Literal
         )
     )
     exceptions: list[Processor] = (
-        [structlog.processors.format_exc_info, _without_rows] if form == "json" else []
+        [structlog.processors.format_exc_info, _without_rows] if form == "json" else [_printable]
     )
     structlog.configure(
         processors=[*shared, *exceptions, renderer],
