@@ -167,8 +167,18 @@ class Worker:
         )
 
 
+#: How long arq's jobs get to end by themselves, in seconds: each of them only rings.
+_JOBS_END = 0.3
+
+
 async def _end(worker: ArqWorker) -> None:
-    """Let arq's own tasks go; its pool is ours and stays."""
+    """Let arq's own tasks go; its pool is ours and stays.
+
+    A job writes its end to Redis behind a shield. Were it cancelled meanwhile, nobody would ask what became of that,
+    and where Redis has gone, asyncio would report an error that nobody has made.
+    """
+    if worker.tasks:
+        await asyncio.wait(worker.tasks.values(), timeout=_JOBS_END)
     tasks = [task for task in (worker.main_task, *worker.tasks.values()) if task is not None]
     await end_tasks(tasks)
 
