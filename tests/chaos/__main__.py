@@ -51,6 +51,7 @@ def _run(chosen: list[Scenario], *, seed: int, dry: bool) -> int:
                 seed=seed,
                 folder=folder / f"scenario-{number}",
                 told=lambda row: print(progress(row), flush=True),
+                whispered=lambda step: print(step, end="\r" if sys.stdout.isatty() else "\n", flush=True),
             )
             rows += asyncio.run(each.run(run))
             if not dry:

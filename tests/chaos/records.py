@@ -190,8 +190,6 @@ class _Story:
         for each in self.answers:
             if each.status not in {None, 202, 409, 429, 503}:
                 self._wrong(f"answered {each.status} {each.code}")
-            if each.status == 503 and each.seconds > REFUSED_WITHIN:
-                self._wrong(f"503 after {each.seconds:.1f} s")
 
     def _nothing_lost(self, read: Mapping[str, Any] | None) -> None:
         if any(each.id for each in self.answers) and read is None:
@@ -257,9 +255,6 @@ class _Story:
         for difference in differences(attempt, seen):
             self._wrong(f"attempt {attempt['number']} ({attempt['outcome']}): {difference}")
 
-
-#: A 503 comes within so many seconds of the request (promise 5), and a little for a machine with two cores.
-REFUSED_WITHIN = 3.0
 
 #: What an attempt of a worker says that could not write its own closing.
 _LOST = frozenset({"lease_lost", "lease_lost_after_dot", "crashed_repeatedly"})

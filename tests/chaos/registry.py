@@ -48,12 +48,17 @@ class Run:
     seed: int
     folder: Path
     told: Callable[[Row], None] = lambda _: None
+    whispered: Callable[[str], None] = lambda _: None
     rows: list[Row] = field(default_factory=list)
     chance: random.Random = field(init=False)
     _since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"{self.seed} {self.name}")
+
+    def step(self, done: str) -> None:
+        """Tell whoever watches how far it is; nothing of it stays."""
+        self.whispered(f"       {self.name}: {done}")
 
     def row(self, done: str, *, figures: str, promise: str, wrong: Sequence[str] = ()) -> Row:
         """Add a row; its time is that since the last one. `wrong` says, in a line each, what broke the promise."""

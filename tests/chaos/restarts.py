@@ -31,6 +31,7 @@ async def roll(run: Run, *, times: int, clients: int) -> None:
             for child in islice(_in_turns(world), times):
                 await asyncio.sleep(run.chance.uniform(0.1, 0.6))
                 statuses.append(await world.replace(child()))
+                run.step(f"{len(statuses)} of {times} restarts")
             over.set()
             await asyncio.gather(*posting)
             await world.settled(within=120.0)

@@ -7,7 +7,7 @@ there are kills to come, so that every kill meets work under way.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -33,7 +33,8 @@ class Storm:
     chance: random.Random
     messages: int
     kills: int
-    counted: int  # of the messages, those that take the lane with a limit
+    counted: int  # of the messages, about so many take the lane with a limit
+    told: Callable[[str], None]
     done: int = 0
     submitted: int = 0
     victims: list[Victim] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Storm:
             if victim is Victim.REDIS and self.chance.random() < 0.5:
                 self.world.redis.flush()
             self.done += 1
+            self.told(f"{self.done} of {self.kills} kills, {self.submitted} of {self.messages} messages")
 
     async def client(self) -> None:
         """Post one message after another, with pauses that keep step with the kills."""
@@ -82,7 +84,8 @@ async def rage(run: Run, *, messages: int, kills: int, a_minute: int, clients: i
                 messages=messages,
                 kills=kills,
                 # Enough that the lane is busy all the time, and little enough that it comes to an end.
-                counted=max(a_minute * 2, 1),
+                counted=a_minute * 3,
+                told=run.step,
             )
             await asyncio.gather(storm.rage(), *(storm.client() for _ in range(clients)))
             await _calm(world)
@@ -130,4 +133,4 @@ def fullest(times: Sequence[datetime], *, span: timedelta) -> int:
 @scenario("storm")
 async def storm(run: Run) -> None:
     """Sixty times kill -9 of anything under 3,000 messages: nothing lost, copies explained, limits kept."""
-    await rage(run, messages=3000, kills=60, a_minute=60, clients=12)
+    await rage(run, messages=3000, kills=60, a_minute=40, clients=12)

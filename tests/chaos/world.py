@@ -101,7 +101,7 @@ class World:
         child = Child(victim=Victim.WORKER, process=self.processes.start_worker(), log=log)
         self.workers.append(child)
         if wait:
-            await eventually(lambda: b"worker.started" in log.read_bytes(), within=PATIENCE)
+            await eventually(lambda: log.exists() and b"worker.started" in log.read_bytes(), within=PATIENCE)
         return child
 
     # -- dying and coming back -----------------------------------------------------------------------
@@ -277,7 +277,7 @@ async def a_world(
         url = postgres.create_database("postroom")
         await asyncio.to_thread(upgrade, url)
         given = configuration(url, redis.url, routes=list(routes), dispatch=dispatch) | changes
-        processes = Processes(folder, given, environment={})  # real ones, not forked from this
+        processes = Processes(folder, given)
         closing.callback(processes.end)
         async with Clients(token=await _key(processes.config)) as clients:
             world = World(
