@@ -8,13 +8,15 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# Many tests wait more than they work, so there is one more of these than cores.
-WORKERS ?= 3
+# Many tests wait more than they work: on two cores four of these have enough to do.
+WORKERS ?= 4
 
 # uv must use the .venv that we made, and never fetch a Python by itself.
 export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each process, and there are many, would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A .venv knows its own path by heart, so one that was copied or moved is made again; so is one whose Python is gone.
 ifneq ($(shell .venv/bin/python -c '' 2>/dev/null && cat .venv/place 2>/dev/null),$(CURDIR))

@@ -46,7 +46,7 @@ if find_spec("sniffio") is None:
 
 TEMPLATE = "migrated"
 MEMORY, OURS = Path("/dev/shm"), "postroom-tests-"
-ENOUGH = 3 << 30  # octets; the servers of four workers take one and a half
+ENOUGH = 768 << 20  # octets for the servers of one worker, which take half of it
 _number = count(1)
 _migrated: set[Path] = set()  # the folders of servers that have the template
 
@@ -87,7 +87,8 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for left in MEMORY.glob(f"{OURS}*"):  # by test processes that were killed
         if not Path(f"/proc/{left.name.removeprefix(OURS)}").exists():
             shutil.rmtree(left, ignore_errors=True)
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > workers * ENOUGH:
         folder = MEMORY / f"{OURS}{os.getpid()}"
         folder.mkdir(mode=0o711)  # a server is not root, where we are
     else:
