@@ -191,6 +191,28 @@ async def test_a_message_is_found_and_its_story_told(house: House) -> None:
     assert not [form for form in page.forms if form["deeds"]]
 
 
+async def test_an_attempt_over_tls_shows_its_session(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Version, cipher, certificate, login and the peer's own names of a transaction stand on the page."""
+    text = "250 2.6.0 <1> [InternalId=1] Queued [AM0PR01CA0001.eurprd01.prod.exchangelabs.com 2026-11-26T01:02:03.456Z 08DE0123456789AB]"
+    async with ScriptedPeer(tls=True, logins={"noreply@contoso.com": "secret"}) as peer:
+        peer.on("dot", reply=text)
+        login = {"method": "basic", "username": "noreply@contoso.com", "password": "secret"}
+        route = smarthost(
+            peer, host=peer.as_peer().host, tls="required", ca_file=str(peer.ca_file), login=login
+        )
+        async with a_house(database_url, redis_url, routes=[route], folder=tmp_path) as house:
+            message_id = await house.submit()
+            await house.in_state(message_id, "sent")
+
+            page = await (await signed_in(house)).open(f"/console/messages/{message_id}")
+
+    for word in ("TLSv1.3", "verified", "not after", "login noreply@contoso.com", "08DE0123456789AB"):
+        assert word in page.words
+    assert "secret" not in page.words
+
+
 async def test_acts_are_offered_where_they_are_possible(house: House, peer: ScriptedPeer) -> None:
     """A failed message offers the retry with its remedy; what the API refuses is told on the page."""
     message_id = await house.submit(to=["eve@example.com"])
