@@ -82,9 +82,10 @@ async def test_a_ledger_out_of_reach_stops_the_sending(
             began = time.monotonic()
             refused = await house.client.post("/messages", json=a_message())
             seconds = time.monotonic() - began
+            await asyncio.sleep(1.0)  # what was in hand may begin, and goes back without its dot
             await eventually(lambda: all(each.ended for each in peer.transactions))
             begun = len(peer.transactions)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.0)
             more = len(peer.transactions) - begun
             await ledger.behave()
             for each in sent:
