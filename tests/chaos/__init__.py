@@ -23,4 +23,14 @@ ledger says.
 | `storm` | kill -9 of anything under thousands of messages, and what a lane's limit is worth then |
 | `restarts` | planned restarts under load |
 | `resuming` | how soon another worker goes on |
+| `proxy` | proxies before PostgreSQL, Redis, the token service and a peer: black hole, delay, refusal, reset, a COMMIT without an answer |
+| `infrastructure` | what the faults below have in common |
+| `infrastructure_ledger` | PostgreSQL dead, frozen, out of reach, slow, read-only, without connections |
+| `infrastructure_disk` | its disk full to the last octet |
+| `infrastructure_commits` | commits that happen and are not answered |
+| `infrastructure_redis` | Redis flushed, stale, full, absent, behind a black hole, with foreign jobs and pickles |
+| `infrastructure_tokens` | no token, no MX record |
+| `infrastructure_resolver` | the system's resolver hangs over one name |
+| `infrastructure_lanes` | a route down with a thousand waiting, a queue that is full, a poison message |
+| `infrastructure_clocks` | clocks wrong by ten minutes, and jumping |
 """
