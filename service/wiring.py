@@ -74,8 +74,16 @@ _PROBE_PATIENCE = 1.5
 def open_ledger(settings: Settings, *, name: str, connections: int = 2) -> Ledger:
     """Make the ledger of a process; nothing is connected yet."""
     return Ledger.open(
-        settings.database_url.get_secret_value(), name=f"postroom-{name}", connections=connections
+        settings.database_url.get_secret_value(),
+        name=f"postroom-{name}",
+        connections=connections,
+        seal=seal_of(settings),
     )
+
+
+def seal_of(settings: Settings) -> Seal:
+    """Make what seals contents and the secrets of others."""
+    return Seal(settings.sealing_key(), previous=settings.previous_sealing_key())
 
 
 def policy(settings: Settings) -> Policy:
@@ -219,7 +227,7 @@ def telling(settings: Settings, ledger: Ledger) -> "Telling":
     return Telling(
         ledger,
         targets=Targets(settings.target_rules(), settings.resolver()),
-        seal=Seal(settings.sealing_key()),
+        seal=seal_of(settings),
     )
 
 
@@ -453,7 +461,7 @@ async def webhook_dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
         yield Dispatcher(
             ledger,
             caller=await stack.enter_async_context(caller),
-            seal=Seal(settings.sealing_key()),
+            seal=seal_of(settings),
             schedule=Schedule(
                 retries=given.retries, disable_after=given.disable_after, timeout=given.timeout
             ),

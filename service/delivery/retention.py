@@ -50,6 +50,7 @@ class RetentionKeeper:
 
     async def round(self) -> None:
         """Remove all that has had its time, and scrub all that can be scrubbed now."""
+        await self._reseal()
         for erasure_id in await self._ledger.erasing.unfinished():
             await self._erase(erasure_id)
         for kind, keep in self._retention.kinds().items():
@@ -61,6 +62,17 @@ class RetentionKeeper:
                 handled += step.handled
             if handled:
                 log.info("retention.removed", kind=kind, rows=handled)
+
+    async def _reseal(self) -> None:
+        """Seal what the key of now has not sealed: nothing, but after a change of keys."""
+        sealed, more = 0, True
+        while more:
+            async with _gently():
+                step = await self._ledger.resealing.step()
+            more = step.more
+            sealed += step.handled
+        if sealed:
+            log.info("contents.sealed_anew", rows=sealed)
 
     async def _erase(self, erasure_id: str) -> None:
         after, waiting, messages, more = "", 0, 0, True

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.ledger import inserting, quotas
 from service.ledger.engine import sqlstate, statement
 from service.ledger.quotas import Allowance, Use
+from service.ledger.sealing import UNSEALED, Seal
 
 RecipientType = Literal["to", "cc", "bcc"]
 
@@ -215,7 +216,9 @@ class NotTogether(Exception):
 _NOT_FREE = frozenset({"23505", "55P03"})
 
 
-async def accept_together(engine: AsyncEngine, submissions: Sequence[Submission]) -> None:
+async def accept_together(
+    engine: AsyncEngine, submissions: Sequence[Submission], *, seal: Seal = UNSEALED
+) -> None:
     """Write submissions that have no quota in one statement and transaction, all of them or none.
 
     Raises NotTogether where an idempotency key is not free.
@@ -223,14 +226,16 @@ async def accept_together(engine: AsyncEngine, submissions: Sequence[Submission]
     reservations = [(each.application, key) for each in submissions for key in each.reservations]
     messages = [message for each in submissions for message in each.messages]
     try:
-        await statement(engine, inserting.INSERT, *inserting.arguments(messages, reservations))
+        await statement(engine, inserting.INSERT, *inserting.arguments(messages, reservations, seal=seal))
     except Exception as exc:
         if reservations and sqlstate(exc) in _NOT_FREE:
             raise NotTogether from exc
         raise
 
 
-async def accept(db: AsyncConnection, submissions: Sequence[Submission]) -> list[Answer]:
+async def accept(
+    db: AsyncConnection, submissions: Sequence[Submission], *, seal: Seal = UNSEALED
+) -> list[Answer]:
     """Write the submissions, in order; the caller commits. Answers stand in the same order."""
     answers = [await _entitled(db, submission) for submission in submissions]
     ours = [
@@ -240,7 +245,7 @@ async def accept(db: AsyncConnection, submissions: Sequence[Submission]) -> list
         for message in submission.messages
     ]
     if ours:
-        await db.exec_driver_sql(inserting.INSERT, inserting.arguments(ours))
+        await db.exec_driver_sql(inserting.INSERT, inserting.arguments(ours, seal=seal))
     return answers
 
 

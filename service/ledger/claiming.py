@@ -22,14 +22,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ledger import choosing, pace
-from service.ledger.engine import Fetch, straight_inside
+from service.ledger.engine import Fetch, LedgerUnavailable, straight_inside
 from service.ledger.ids import new_id
 from service.ledger.lane_rows import locked
 from service.ledger.pace import LaneLimits
+from service.ledger.sealing import UNSEALED, CannotOpen, Seal
+
+log = structlog.get_logger()
 
 #: Contents up to this size, in octets, come with the claim.
 _SMALL = 65_536
@@ -169,7 +173,7 @@ _TAKE = """
 """
 
 
-async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
+async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits, *, seal: Seal = UNSEALED) -> Claim:
     """Take what is due in `wish.lane`, as far as pause, limits, seats and sessions allow.
 
     The caller commits, and must not touch a socket before.
@@ -205,11 +209,17 @@ async def claim(db: AsyncConnection, wish: Wish, limits: LaneLimits) -> Claim:
             ),
             lost_seats=lost,
         )
-    return replace(await _claim_up_to(db, fetch, wish, limits, lane, most), lost_seats=lost)
+    return replace(await _claim_up_to(db, fetch, wish, limits, lane, most, seal), lost_seats=lost)
 
 
 async def _claim_up_to(
-    db: AsyncConnection, fetch: Fetch, wish: Wish, limits: LaneLimits, lane: "_Lane", most: int
+    db: AsyncConnection,
+    fetch: Fetch,
+    wish: Wish,
+    limits: LaneLimits,
+    lane: "_Lane",
+    most: int,
+    seal: Seal,
 ) -> Claim:
     """Choose and take up to `most` deliveries."""
     now = lane.now
@@ -226,7 +236,9 @@ async def _claim_up_to(
     if not choice.rows:
         again_in = await choosing.again_in(db, fetch, wish.lane, room, now, held_back=choice.held_back)
         return Claim(claimed=(), again_in=again_in)
-    claimed = await _take(fetch, wish, [row["id"] for row in choice.rows], now=now, alone=choice.alone)
+    claimed = await _take(
+        fetch, wish, [row["id"] for row in choice.rows], now=now, alone=choice.alone, seal=seal
+    )
     await choosing.count_turns(db, wish.lane, choice.rows, turn=lane.turn)
     everything = choice.everything and wish.from_due is None and len(claimed) == len(choice.rows)
     drained = bool(claimed) and everything and not lane.troubles and len(choice.rows) < most
@@ -274,7 +286,7 @@ async def _lane(fetch: Fetch, row: Any, wish: Wish, limits: LaneLimits) -> _Lane
 
 
 async def _take(
-    fetch: Fetch, wish: Wish, deliveries: Sequence[str], *, now: datetime, alone: bool
+    fetch: Fetch, wish: Wish, deliveries: Sequence[str], *, now: datetime, alone: bool, seal: Seal
 ) -> tuple[Claimed, ...]:
     rows = [
         {
@@ -307,7 +319,7 @@ async def _take(
             alone=row["alone"],
             seat=row["seat"],
             dsn=row["dsn"],
-            octets=row["octets"],
+            octets=_opened(seal, row["octets"], row["message_id"]),
             since=row["since"],
             traceparent=row["traceparent"],
         )
@@ -318,6 +330,25 @@ async def _take(
 _OCTETS = text("SELECT octets FROM contents WHERE message_id = :message")
 
 
-async def octets(db: AsyncConnection, message_id: str) -> bytes:
-    """Return what goes after DATA, not dot-stuffed."""
-    return bytes((await db.execute(_OCTETS, {"message": message_id})).scalar_one())
+async def octets(db: AsyncConnection, message_id: str, *, seal: Seal = UNSEALED) -> bytes:
+    """Return what goes after DATA, not dot-stuffed. Raises LedgerUnavailable where no key opens it."""
+    stored = bytes((await db.execute(_OCTETS, {"message": message_id})).scalar_one())
+    try:
+        return seal.open_octets(stored, purpose=message_id)
+    except CannotOpen:
+        log.warning(
+            "content.sealed",
+            message=message_id,
+            remedy="configure the encryption_key that it was sealed with, as previous_encryption_key",
+        )
+        raise LedgerUnavailable("a content is sealed with another key") from None
+
+
+def _opened(seal: Seal, stored: bytes | None, message_id: str) -> bytes | None:
+    """Open a small content; None where it has to be read when it is its turn."""
+    if stored is None:
+        return None
+    try:
+        return seal.open_octets(stored, purpose=message_id)
+    except CannotOpen:
+        return None  # `octets` says what is wrong

@@ -184,7 +184,8 @@ async def straight_inside(db: AsyncConnection) -> Fetch:
 
     async def fetch(sql: str, *arguments: object) -> list[Any]:
         try:
-            return await driver.fetch(sql, *arguments)
+            rows: list[Any] = await driver.fetch(sql, *arguments)
+            return rows
         except PostgresError:
             raise
         except BaseException:

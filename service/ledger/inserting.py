@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from service.ledger import facets
+from service.ledger.sealing import UNSEALED, Seal
 
 if TYPE_CHECKING:
     from service.ledger.accepting import NewMessage, Reservation
@@ -72,7 +73,10 @@ INSERT = """
 
 
 def arguments(
-    messages: Sequence["NewMessage"], reservations: Iterable[tuple[str, "Reservation"]] = ()
+    messages: Sequence["NewMessage"],
+    reservations: Iterable[tuple[str, "Reservation"]] = (),
+    *,
+    seal: Seal = UNSEALED,
 ) -> tuple[object, ...]:
     """Give the values of `INSERT`; `reservations` are keys with the applications that they belong to."""
     # Texts go as JSON: the driver looks at each element of an array for a long time.
@@ -91,7 +95,7 @@ def arguments(
         ),
         _written([_message(message) for message in messages]),
         [message.id for message in messages],
-        [message.octets for message in messages],
+        [seal.close_octets(message.octets, purpose=message.id) for message in messages],
         _written([row for message in messages for row in _deliveries(message)]),
         _written(
             [

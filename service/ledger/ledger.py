@@ -40,7 +40,9 @@ from service.ledger.feed import Feed
 from service.ledger.figures import Figures
 from service.ledger.groups import Grouped
 from service.ledger.pausing import Pausing
+from service.ledger.resealing import Resealing
 from service.ledger.retention import Keeping
+from service.ledger.sealing import UNSEALED, Seal
 from service.ledger.sign_ins import SignIns
 from service.ledger.suppressing import Suppressions
 from service.ledger.telling import Telling
@@ -63,8 +65,10 @@ _SESSIONS = 10_000
 class Ledger:
     """Everything that is written and read; one for each process."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, seal: Seal = UNSEALED) -> None:
+        """`seal` closes the contents of messages on their way in, and opens them on their way out."""
         self._engine = engine
+        self._seal = seal
         self.keys = keys.Keys(engine)
         self.finding = finding.Finding(engine)
         self._accepts: Grouped[accepting.Submission, accepting.Answer | None] = Grouped(
@@ -79,7 +83,7 @@ class Ledger:
         )
         self._sessions: set[str] = set()
         self.acting = Acting(engine)
-        self.contents = Contents(engine)
+        self.contents = Contents(engine, seal)
         self.explaining = Explaining(engine)
         self.feed = Feed(engine)
         self.figures = Figures(engine)
@@ -94,12 +98,13 @@ class Ledger:
         self.audit = Audit(engine)
         self.pausing = Pausing(engine)
         self.keeping = Keeping(engine)
+        self.resealing = Resealing(engine, seal)
         self.erasing = Erasing(engine)
 
     @classmethod
-    def open(cls, url: str, *, name: str, connections: int) -> Self:
+    def open(cls, url: str, *, name: str, connections: int, seal: Seal = UNSEALED) -> Self:
         """Make a ledger on the database at `url`; nothing is connected yet."""
-        return cls(open_engine(url, name=name, size=connections))
+        return cls(open_engine(url, name=name, size=connections), seal)
 
     async def dispose(self) -> None:
         """Close every connection."""
@@ -123,7 +128,7 @@ class Ledger:
     async def _accept_together(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer | None]:
         """Accept all, or none: then each has to be looked at by itself, and nobody waits for the others."""
         try:
-            await accepting.accept_together(self._engine, items)
+            await accepting.accept_together(self._engine, items, seal=self._seal)
         except accepting.NotTogether:
             return [None] * len(items)
         return [accepting.Accepted()] * len(items)
@@ -134,7 +139,7 @@ class Ledger:
 
     async def _accept_each(self, items: Sequence[accepting.Submission]) -> list[accepting.Answer]:
         async with transaction(self._engine) as db:
-            return await accepting.accept(db, items)
+            return await accepting.accept(db, items, seal=self._seal)
 
     async def replay(
         self, application: str, wanted: Sequence[accepting.IdempotencyKey]
@@ -246,11 +251,11 @@ class Ledger:
     async def claim(self, wish: claiming.Wish, limits: pace.LaneLimits) -> claiming.Claim:
         """Take what is due in a lane; what is taken is in hand and leased."""
         async with transaction(self._engine) as db:
-            return await claiming.claim(db, wish, limits)
+            return await claiming.claim(db, wish, limits, seal=self._seal)
 
     async def octets(self, message_id: str) -> bytes:
         async with transaction(self._engine) as db:
-            return await claiming.octets(db, message_id)
+            return await claiming.octets(db, message_id, seal=self._seal)
 
     async def fence(self, attempt_id: str) -> bool:
         """Say whether the dot may leave: the lease is ours, and the ledger knows of the dot."""

@@ -113,7 +113,7 @@ async def _content(db: AsyncConnection, until: datetime, after: str, most: int) 
 
 
 async def _transcripts(db: AsyncConnection, until: datetime, after: str, most: int) -> Step:
-    through = await _how_far(db, "transcripts")
+    through = await how_far(db, "transcripts")
     if through is None:
         return Step(after=after, handled=0, more=False)
     where = {"after": through, "before": first_id("att", until), "most": most}
@@ -122,25 +122,25 @@ async def _transcripts(db: AsyncConnection, until: datetime, after: str, most: i
     ended = [row.id for row in rows[: next((at for at, row in enumerate(rows) if row.open), len(rows))]]
     handled = (await db.execute(_DROP_TRANSCRIPTS, {"ids": ended})).rowcount
     if ended:
-        await db.execute(_COME_TO, {"kind": "transcripts", "through": ended[-1]})
+        await come_to(db, "transcripts", ended[-1])
     openings = await _openings(db, until, most)
     return Step(after=after, handled=handled + openings, more=len(ended) == most or openings == most)
 
 
 async def _openings(db: AsyncConnection, until: datetime, most: int) -> int:
-    through = await _how_far(db, "openings")
+    through = await how_far(db, "openings")
     if through is None:
         return 0
     where = {"after": through, "before": first_id("ses", until), "most": most}
     ids = list((await db.execute(_OLD_SESSIONS, where)).scalars())
     await db.execute(_DROP_OPENINGS, {"ids": ids})
     if ids:
-        await db.execute(_COME_TO, {"kind": "openings", "through": ids[-1]})
+        await come_to(db, "openings", ids[-1])
     return len(ids)
 
 
 async def _personal(db: AsyncConnection, until: datetime, after: str, most: int) -> Step:
-    through = await _how_far(db, "personal")
+    through = await how_far(db, "personal")
     if through is None:
         return Step(after=after, handled=0, more=False)
     few = max(most // 10, 1)  # each of them is many rows
@@ -150,7 +150,7 @@ async def _personal(db: AsyncConnection, until: datetime, after: str, most: int)
     await scrubbing.scrub(db, over)
     await db.execute(_STILL_OPEN, {"ids": sorted(set(ids) - set(over))})
     if ids:
-        await db.execute(_COME_TO, {"kind": "personal", "through": ids[-1]})
+        await come_to(db, "personal", ids[-1])
         return Step(after=after, handled=len(over), more=True)
     waited = list((await db.execute(_WERE_OPEN, {"after": after, "most": few})).scalars())
     over = await scrubbing.over(db, waited)
@@ -195,11 +195,16 @@ _WORK: dict[str, Work] = {
 }
 
 
-async def _how_far(db: AsyncConnection, kind: str) -> str | None:
+async def how_far(db: AsyncConnection, kind: str) -> str | None:
     """Lock how far a kind has come, and return it; None where somebody else is at it."""
     await db.execute(_BEGIN, {"kind": kind})
     through = await db.scalar(_HOW_FAR, {"kind": kind})
     return None if through is None else str(through)
+
+
+async def come_to(db: AsyncConnection, kind: str, through: str) -> None:
+    """Remember how far a kind has come."""
+    await db.execute(_COME_TO, {"kind": kind, "through": through})
 
 
 async def step(db: AsyncConnection, kind: str, keep: timedelta, *, after: str = "", most: int = 500) -> Step:

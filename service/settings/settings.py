@@ -107,7 +107,11 @@ class Settings(BaseSettings):
     metrics: Annotated[MetricsShape, GROUP] = Field(default=MetricsShape())
     encryption_key: SecretStr | None = Field(
         default=None,
-        description="Seals the secrets of webhooks in the database: 32 random bytes in base64 (openssl rand -base64 32).",
+        description="Seals contents and the secrets of webhooks in the database: 32 random bytes in base64 (openssl rand -base64 32).",
+    )
+    previous_encryption_key: SecretStr | None = Field(
+        default=None,
+        description="The key before: opens what it has sealed until the workers have sealed that anew.",
     )
     sandbox: Annotated[SandboxShape, GROUP] = Field(default=SandboxShape())
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -140,7 +144,7 @@ class Settings(BaseSettings):
         check(url.get_secret_value())
         return url
 
-    @field_validator("encryption_key")
+    @field_validator("encryption_key", "previous_encryption_key")
     @classmethod
     def _key_of_the_seal(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(_octets(key)) != 32:
@@ -206,6 +210,10 @@ class Settings(BaseSettings):
     def sealing_key(self) -> bytes | None:
         """Say with which 32 octets secrets of others are sealed; None: they are not."""
         return None if self.encryption_key is None else _octets(self.encryption_key)
+
+    def previous_sealing_key(self) -> bytes | None:
+        """Say which 32 octets it was before; None: none."""
+        return None if self.previous_encryption_key is None else _octets(self.previous_encryption_key)
 
     def effective(self) -> list[Setting]:
         """List every setting as it takes effect, the defaults of each kind of route included."""

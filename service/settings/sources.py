@@ -27,7 +27,9 @@ import yaml
 PREFIX = "POSTROOM_"
 
 #: Names that each may also be given as `<name>_file`.
-SECRETS = frozenset({"database_url", "redis_url", "client_secret", "password", "encryption_key"})
+SECRETS = frozenset(
+    {"database_url", "redis_url", "client_secret", "password", "encryption_key", "previous_encryption_key"}
+)
 
 # Variables with our prefix that are not settings: the commands read them.
 _OF_COMMANDS = frozenset({"CONFIG", "STATE", "URL", "API_KEY", "POSTGRES_BIN", "REDIS_SERVER"})

@@ -245,6 +245,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "not_a_recipient", "ActIn SettleIn", "The message has no such recipient.", "Name addresses as the message has them."),
     # -- what was sent --
     (404, "attachment_not_found", "get_content", "The message has no attachment of this number.", "They are counted from 0, in the order of `attachments`."),
+    (503, "content_sealed", "get_content", "The content is sealed with a key that the configuration does not have.", "Configure it as previous_encryption_key; then the workers seal it anew."),
     (410, "content_gone", "get_content", "The content is no longer kept; the message and its ledger are.", "Nothing: it cannot be brought back."),
     # -- routes --
     (409, "check_in_progress", "check_route", "Another process has been checking this route for too long.", "Ask again after `Retry-After`."),

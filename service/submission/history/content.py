@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from service.ledger.history import MessageView
+from service.ledger.sealing import CannotOpen
 from service.mail.parts import Attachment, Parts, take_apart
 from service.submission.door import Door, guarded, refusals
 from service.submission.problems import Problem
@@ -121,9 +122,12 @@ class _Content:
         details = {"form": form, **({} if number is None else {"attachment": number})}
         budget.extend(view.size / 5_000_000)
         async with self._places:
-            octets = await budget.spend(
-                self._door.ledger.contents.read(view.id, self._door.actor(request, key), details=details)
-            )
+            try:
+                octets = await budget.spend(
+                    self._door.ledger.contents.read(view.id, self._door.actor(request, key), details=details)
+                )
+            except CannotOpen:
+                raise _sealed() from None
             if octets is None:
                 raise _gone()
             if form == "octets":
@@ -201,6 +205,15 @@ def _wants_octets(request: Request) -> bool:
         if kind in wanted:
             wanted[kind] = float(quality[1]) if quality else 1.0
     return wanted[_MESSAGE] > wanted["application/json"]
+
+
+def _sealed() -> Problem:
+    return Problem(
+        status=503,
+        code="content_sealed",
+        detail="The content is sealed with a key that the configuration does not have.",
+        retry_after=60,
+    )
 
 
 def _gone() -> Problem:

@@ -436,6 +436,7 @@ def _whole(
     if request is None:
         return []
     shown = results[0] if one else answer(results, request_id=request_id)
+    assert not isinstance(shown, Problem), "a single message's problem is raised"
     return [Reservation(key=request, answer=representation.written(shown))]
 
 

@@ -5,6 +5,7 @@ each reading of them is in the audit. The message is taken apart in a thread, be
 """
 
 import asyncio
+import contextlib
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from service.ledger.finding import Bounds, Filters
 from service.ledger.history import MessageView
 from service.ledger.keys import Key
+from service.ledger.sealing import CannotOpen
 from service.mail.parts import take_apart
 from service.submission.door import Budget, Door
 from service.submission.request import query
@@ -55,12 +57,14 @@ class Reading:
             return Texts()
         budget.extend(found.size / 5_000_000)
         async with self._places:
-            octets = await budget.spend(
-                self._door.ledger.contents.read(
-                    found.id, self._door.actor(request, key), details={"form": "email"}
+            octets = None
+            with contextlib.suppress(CannotOpen):
+                octets = await budget.spend(
+                    self._door.ledger.contents.read(
+                        found.id, self._door.actor(request, key), details={"form": "email"}
+                    )
                 )
-            )
             if octets is None:
-                return Texts()  # no longer kept
+                return Texts()  # no longer kept, or sealed with a key that is not here
             parts = await asyncio.to_thread(take_apart, octets)
         return Texts(html=parts.html, text=parts.text)
