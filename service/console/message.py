@@ -20,11 +20,12 @@ from service.console.who import SignedIn
 from service.ledger import Ledger
 from service.ledger.ids import is_id
 
-#: Recipients that a page shows; whom somebody has to look after come first.
-_RECIPIENTS = 100
+#: What a page shows of each list, unless everything is asked for: a slow line has to carry it. Whom somebody has to
+#: look after comes first, of attempts and moves the newest.
+_RECIPIENTS, _ATTEMPTS, _MOVES = 20, 10, 40
 
-#: Moves that a page shows: with many recipients the same one happens many times.
-_MOVES = 200
+#: Characters of a dialogue that are shown: one with many recipients is long.
+_DIALOGUE = 12_000
 
 _ACTS = {
     "retry": "Retry", "release": "Release", "hold": "Hold", "cancel": "Cancel",
@@ -100,6 +101,12 @@ class MessagePage:
         )
         view = await self._ledger.message(message_id, application=who.key.sees)
         actions = why["actions"] if who.may_act else []
+        everything = "everything" in request.query_params
+        recipients = _sorted(why["recipients"], message["recipients"])
+        tries, moves = attempts["data"][::-1], _moves(events["data"])
+        left_out = not everything and (
+            len(recipients) > _RECIPIENTS or len(tries) > _ATTEMPTS or len(moves) > _MOVES
+        )
         return self._pages.page(
             request,
             "message",
@@ -109,9 +116,10 @@ class MessagePage:
             application="" if view is None else view.application,
             why=why,
             acts=[(deed, title) for deed, title in _ACTS.items() if deed.partition("_")[0] in actions],
-            recipients=_sorted(why["recipients"], message["recipients"])[:_RECIPIENTS],
-            attempts=list(reversed(attempts["data"])),
-            moves=_moves(events["data"])[:_MOVES],
+            recipients=recipients if everything else recipients[:_RECIPIENTS],
+            attempts=tries if everything else tries[:_ATTEMPTS],
+            moves=moves if everything else moves[:_MOVES],
+            left_out=left_out,
             dialogues=await self._dialogues(request, who, attempts["data"]),
             done=_DONE.get(request.query_params.get("done", "")),
             refused=refused,
@@ -131,7 +139,11 @@ class MessagePage:
         for attempt_id in sorted(wanted):
             assert is_id(attempt_id, "att")
             answer = await self._api.ask(request, who.key, "GET", "attempts", attempt_id, "transcript")
-            found[attempt_id] = answer.body.decode("utf-8", "replace")
+            text = answer.body.decode("utf-8", "replace")
+            short = len(text) <= _DIALOGUE or "everything" in request.query_params
+            found[attempt_id] = (
+                text if short else f"{text[:_DIALOGUE]}\n… the rest is in the support bundle\n"
+            )
         return found
 
 

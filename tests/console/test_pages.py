@@ -305,6 +305,12 @@ async def test_every_page_is_strict_and_light(still: House) -> None:
         weight = len(page.answer.content) + sum(len(each.content) for each in files)
         assert weight < HEAVIEST, (path, weight)
     assert HOSTILE in (await visitor.open(f"/console/messages/{message_id}")).words
+    many = await still.submit(to=[f"reader{number}@example.com" for number in range(300)])
+    page, whole = [await visitor.open(f"/console/messages/{many}{more}") for more in ("", "?everything")]
+    assert len(page.answer.content) < HEAVIEST / 2
+    assert "reader299@example.com" not in page.words
+    assert "300 recipients" in page.words
+    assert "reader299@example.com" in whole.words
     assert (await visitor.client.get("/console/assets/console.0000.css")).status_code == 404
 
 
