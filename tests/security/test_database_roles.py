@@ -26,8 +26,8 @@ OWNER, SERVICE = "postroom_owner", "postroom"
 def grants() -> list[str]:
     """Read the SQL of the section on the database out of the page."""
     page = (ROOT / "docs" / "security.md").read_text()
-    (block,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
-    return [statement.strip() for statement in block.split(";") if statement.strip()]
+    blocks = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    return [statement.strip() for statement in ";".join(blocks).split(";") if statement.strip()]
 
 
 @dataclass(frozen=True, slots=True)
