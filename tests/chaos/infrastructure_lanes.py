@@ -198,6 +198,48 @@ async def poison(run: Run) -> None:
             )
 
 
+#: What may be damaged of a message that waits: a word for it, and the statement.
+DAMAGES = {
+    "its content is gone": "DELETE FROM contents WHERE message_id = $1",
+    "its content is no message": "UPDATE contents SET octets = octets || 'more'::bytea WHERE message_id = $1",
+    "its sender is no address": "UPDATE messages SET reverse_path = 'nobody' WHERE id = $1",
+    "its recipient is no address": "UPDATE recipients SET email = '<>' WHERE message_id = $1",
+}
+
+
+@scenario("a message that is damaged in the ledger")
+async def damaged(run: Run) -> None:
+    """Somebody has damaged messages that wait, in the database: they do not go, and the others do."""
+    async with ScriptedPeer() as peer:
+        async with a_world(
+            run.folder, routes=[smarthost(peer, limits={"connections": 4})], workers=0
+        ) as world:
+            broken = await submit(world, letters("damaged", len(DAMAGES)))
+            others = await submit(world, letters("whole", 40))
+            ids = {
+                row["key"]: row["id"]
+                for row in await world.query("SELECT idempotency_key AS key, id FROM messages")
+            }
+            for letter, damage in zip(broken, DAMAGES.values(), strict=True):
+                await world.query(damage, ids[letter.key])
+            await world.start_worker()
+            keys = [each.key for each in others]
+            await all_sent(world, keys, within=60.0)
+            for letter, word in zip(broken, DAMAGES, strict=True):
+                found = await states(world, [letter.key])
+                taken = sum(each.mail == letter.sender or letter.to[0] in each.rcpts for each in peer.taken)
+                run.row(
+                    word,
+                    figures=f"{dict(found)}, {taken} copies",
+                    promise="7, 10",
+                    wrong=["it was sent"] if taken else [],
+                )
+            account = await count(world, [peer], keys=keys)
+            # The rules of the ledger are asked of all of it, and this one we have broken ourselves.
+            wrong = [each for each in account.wrong if ids[broken[0].key] not in each]
+            run.row("the others", figures=account.figures(), promise="1, 2, 7, 10", wrong=wrong)
+
+
 async def _kill_who_carries_it(world: World, peer: ScriptedPeer) -> None:
     """Kill -9 of the one worker as soon as it names the poison's recipient, and start another, as Kubernetes does."""
     seen = 0

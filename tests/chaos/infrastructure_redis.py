@@ -78,8 +78,8 @@ class _Setting:
                 f"{len(keys) - len(took)} messages were not sent within {LATEST:g} s while it lasted"
             )
         slowest = max(each.seconds for each in asked)
-        if slowest > 2.0:
-            wrong.append(f"a 202 took {slowest:.1f} s")
+        if (usual := p95([each.seconds for each in asked])) > 1.0:
+            wrong.append(f"a 202 took {usual:.1f} s (p95)")
         self.run.row(
             done,
             figures=f"202 in {slowest:.2f} s at most; POST to 250: p95 {p95(took):.2f} s, {max(took, default=0):.2f} s"
