@@ -19,6 +19,9 @@ redis_url_file: /run/secrets/postroom/redis_url
 {{- if .Values.encryptionKey.existingSecret }}
 encryption_key_file: /run/secrets/postroom/encryption_key
 {{- end }}
+{{- if .Values.previousEncryptionKey.existingSecret }}
+previous_encryption_key_file: /run/secrets/postroom/previous_encryption_key
+{{- end }}
 {{- with .Values.api.trustedProxies }}
 api:
   trusted_proxies: {{ toJson . }}
@@ -75,6 +78,7 @@ sandbox:
   "config.database_url_file" "database.existingSecret"
   "config.redis_url_file" "redis.existingSecret"
   "config.encryption_key_file" "encryptionKey.existingSecret"
+  "config.previous_encryption_key_file" "previousEncryptionKey.existingSecret"
   "config.api.trusted_proxies" "api.trustedProxies"
   "config.webhooks.allow_http" "webhooks.allowHttp"
   "config.webhooks.allow_private" "webhooks.allowPrivate"

@@ -81,6 +81,9 @@ volumes:
         {{- if .root.Values.encryptionKey.existingSecret }}
         {{- include "postroom.secretFile" (dict "from" .root.Values.encryptionKey "path" "encryption_key") | nindent 8 }}
         {{- end }}
+        {{- if .root.Values.previousEncryptionKey.existingSecret }}
+        {{- include "postroom.secretFile" (dict "from" .root.Values.previousEncryptionKey "path" "previous_encryption_key") | nindent 8 }}
+        {{- end }}
         {{- if .root.Values.webhooks.ca.existingSecret }}
         {{- include "postroom.secretFile" (dict "from" .root.Values.webhooks.ca "path" "webhooks_ca") | nindent 8 }}
         {{- end }}

@@ -105,6 +105,7 @@ SWITCHES: dict[str, Values] = {
     "no service account": {"serviceAccount": {"create": False}},
     "sandbox": {"sandbox": {"enabled": True}},
     "encryption": {"encryptionKey": {"existingSecret": "seal", "key": "key"}},
+    "rotation": {"previousEncryptionKey": {"existingSecret": "seal", "key": "before"}},
     "webhooks inside": {"webhooks": {"allowHttp": True, "allowedNetworks": ["10.20.0.0/16"]}},
     "webhooks anywhere": {"webhooks": {"allowPrivate": True}},
     "an authority": {"webhooks": {"ca": {"existingSecret": "authority"}}},

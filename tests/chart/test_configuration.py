@@ -152,6 +152,7 @@ _PLACES: dict[str, Manifest] = {
     "database_url": {"database_url": CANARY},
     "redis_url": {"redis_url": CANARY},
     "encryption_key": {"encryption_key": CANARY},
+    "previous_encryption_key": {"previous_encryption_key": CANARY},
     "client_secret": {"routes": [_submission(client_secret=CANARY)]},
     "password": {"routes": [_smarthost(password=CANARY)]},
 }
