@@ -208,6 +208,10 @@ async def _reserve(db: AsyncConnection, application: str, wanted: Reservation) -
     raise _Refused(Replayed(first.answer) if first.sha256 == wanted.key.sha256 else KeyReused())
 
 
+#: How long a group's statement may take, in seconds, and how much longer the more it carries.
+_PATIENCE, _OCTETS_A_SECOND = 5.0, 2_000_000
+
+
 class NotTogether(Exception):
     """One of the submissions asks for a key that is not free: each has to be looked at by itself."""
 
@@ -225,8 +229,13 @@ async def accept_together(
     """
     reservations = [(each.application, key) for each in submissions for key in each.reservations]
     messages = [message for each in submissions for message in each.messages]
+    # Its callers have given up long before, and the next group waits for this one: a connection into a black hole
+    # is left sooner than the driver would.
+    within = _PATIENCE + sum(len(message.octets) for message in messages) / _OCTETS_A_SECOND
     try:
-        await statement(engine, inserting.INSERT, *inserting.arguments(messages, reservations, seal=seal))
+        await statement(
+            engine, inserting.INSERT, *inserting.arguments(messages, reservations, seal=seal), within=within
+        )
     except Exception as exc:
         if reservations and sqlstate(exc) in _NOT_FREE:
             raise NotTogether from exc

@@ -152,10 +152,16 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 Fetch = Callable[..., Awaitable[list[Any]]]
 
 
-async def statement(engine: AsyncEngine, sql: str, *arguments: object) -> list[Any]:
-    """Run one statement that is a transaction by itself, and return its rows; see `straight`."""
-    async with straight(engine) as fetch:
-        return await fetch(sql, *arguments)
+async def statement(
+    engine: AsyncEngine, sql: str, *arguments: object, within: float | None = None
+) -> list[Any]:
+    """Run one statement that is a transaction by itself, and return its rows; see `straight`.
+
+    Raises LedgerUnavailable after `within` seconds. Whether it was carried out then, nobody knows.
+    """
+    with unavailable_as_such():
+        async with asyncio.timeout(within), straight(engine) as fetch:
+            return await fetch(sql, *arguments)
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -20,6 +22,7 @@ from service.ledger.accepting import (
     Submission,
 )
 from tests.builders import a_submission
+from tests.chaos.proxy import PostgresProxy
 from tests.invariants import assert_sound
 
 
@@ -220,3 +223,22 @@ async def test_a_connection_that_is_killed_meanwhile(ledger: Ledger, database_ur
             assert answer == Accepted()
             assert [there[i] for i in ids(each)] == [0]
     await assert_sound(database_url)
+
+
+async def test_what_hangs_in_a_black_hole_is_left_before_the_driver_would(database_url: str) -> None:
+    """Half a minute is the driver's patience; whoever comes next does not wait for it."""
+    parts = urlsplit(database_url)
+    async with PostgresProxy(str(parts.hostname), int(parts.port or 0)) as way:
+        ledger = Ledger.open(way.through(database_url), name="test", connections=2)
+        try:
+            assert await ledger.accept(a_submission()) == Accepted()
+            way.black_hole()
+            began = time.monotonic()
+            with pytest.raises(LedgerUnavailable):
+                await ledger.accept(a_submission())
+            assert 4.0 < time.monotonic() - began < 20.0
+            await way.behave()
+            assert await ledger.accept(a_submission()) == Accepted()
+        finally:
+            await way.behave()
+            await ledger.dispose()
