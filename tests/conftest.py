@@ -47,6 +47,7 @@ if find_spec("sniffio") is None:
 TEMPLATE = "migrated"
 MEMORY, OURS = Path("/dev/shm"), "postroom-tests-"
 ENOUGH = 768 << 20  # octets for the servers of one worker, which take half of it
+TOGETHER = {"tests/contract/test_schemathesis.py", "tests/journeys/test_resend_sdks.py"}  # before one service
 _number = count(1)
 _migrated: set[Path] = set()  # the folders of servers that have the template
 
@@ -69,10 +70,13 @@ def pytest_collection_finish() -> None:
 
 
 class OneByOne(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Give each test to whoever is free next; the tests of the built image to one worker, which builds it once."""
+    """Give each test to whoever is free next; tests that share what takes long to make to one worker, which makes it once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "image" if "::TestBuiltImage::" in nodeid else nodeid
+        if "::TestBuiltImage::" in nodeid:
+            return "image"
+        module = nodeid.partition("::")[0]
+        return module if module in TOGETHER else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
