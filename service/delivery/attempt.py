@@ -10,6 +10,7 @@ saw of it.
 """
 
 import asyncio
+import hashlib
 import random
 import re
 import time
@@ -62,6 +63,10 @@ class Kit:
 
 #: Gives the attempt that may begin behind this one's dot, on the session; None: nothing may, or there is none.
 Behind = Callable[[Session], "Attempt | None"]
+
+
+class DamagedContent(Exception):
+    """The octets in the database are others than those that were accepted: they are not sent as if they were."""
 
 
 class Attempt:
@@ -263,6 +268,8 @@ class Attempt:
 
     def _parcel_of(self, octets: bytes) -> Parcel:
         if self._parcel is None:
+            if hashlib.sha256(octets).hexdigest() != self.claimed.sha256:
+                raise DamagedContent("the content is not what was accepted")
             asked = self.claimed.dsn
             self._parcel = Parcel(
                 envelope=Envelope(

@@ -140,3 +140,23 @@ async def test_content_that_is_removed_while_it_is_sealed_anew_stays_removed(
         await keeper.round()
 
         assert await stored(database_url) == []
+
+
+async def test_what_was_changed_in_the_database_is_not_sent(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The ledger vouches for the octets by their SHA-256: others do not leave in their name."""
+    async with ScriptedPeer() as peer, sealed(database_url, redis_url, tmp_path, peer, workers=0) as house:
+        message_id = await house.submit(text=SECRET)
+        engine = open_engine(database_url, name="test-damage", size=1)
+        async with engine.begin() as db:
+            await db.execute(text("UPDATE contents SET octets = 'Subject: another'::bytea"))
+        await engine.dispose()
+        await house.start_worker()
+        other = await house.submit(to=["ben@example.com"])
+        await house.in_state(other, "sent")
+
+        found = await house.in_state(message_id, "deferred", "held", "failed")
+        assert "DamagedContent" in str(found["last_error"])
+        assert [taken.rcpts for taken in peer.taken] == [("ben@example.com",)]
+        await house.workers.pop().end()
