@@ -17,7 +17,7 @@ have come there, the victim is killed: 24 rows with one kill.
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +82,7 @@ def _attachment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def places(run: Run, *, phases: list[Phase], choices: tuple[str, ...]) -> AsyncIterator[list[Place]]:
+async def places(run: Run, *, phases: Sequence[Phase], choices: Sequence[str]) -> AsyncIterator[list[Place]]:
     """Give a peer for each place."""
     async with contextlib.AsyncExitStack() as closing:
         found = []
@@ -146,10 +146,12 @@ def _all_reached(found: list[Place]) -> bool:
     return True
 
 
-async def matrix(run: Run, *, victims: list[Victim], phases: list[Phase], choices: tuple[str, ...]) -> None:
+async def matrix(
+    run: Run, *, victims: Sequence[Victim], phases: Sequence[Phase], choices: Sequence[str]
+) -> None:
     """Go through the victims, each with every phase and choice."""
     async with places(run, phases=phases, choices=choices) as found:
-        async with a_world(run.folder, routes=routes_of(found)) as world:
+        async with a_world(run.folder, routes=routes_of(found), servers=run.servers) as world:
             for number, victim in enumerate(victims):
                 await one_round(run, world, found, victim, number=number)
             if Victim.POSTGRES in victims:  # once more, for longer than a lease

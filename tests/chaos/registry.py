@@ -20,8 +20,12 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tests.chaos
+
+if TYPE_CHECKING:
+    from tests.chaos.world import Servers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Run:
     folder: Path
     told: Callable[[Row], None] = lambda _: None
     whispered: Callable[[str], None] = lambda _: None
+    servers: "Servers | None" = None  # that a world is to use; None: each starts its own
     rows: list[Row] = field(default_factory=list)
     chance: random.Random = field(init=False)
     _since: float = field(default_factory=time.monotonic)
@@ -120,6 +125,6 @@ def scenario(name: str) -> Callable[[Story], Story]:
 def scenarios() -> list[Scenario]:
     """Give every scenario of this package, in the order of their names."""
     for module in pkgutil.iter_modules(tests.chaos.__path__, "tests.chaos."):
-        if not module.name.endswith("__main__"):
+        if not module.name.rpartition(".")[2].startswith(("__main__", "test_")):
             importlib.import_module(module.name)
     return [_SCENARIOS[name] for name in sorted(_SCENARIOS)]

@@ -24,7 +24,9 @@ async def roll(run: Run, *, times: int, clients: int) -> None:
     async with SlowPeer() as peer:
         routes = [smarthost(peer, limits={"connections": 6})]
         dispatch = {"shutdown_grace": "20s", "lease": "5s"}
-        async with a_world(run.folder, routes=routes, dispatch=dispatch, apis=2, workers=2) as world:
+        async with a_world(
+            run.folder, routes=routes, dispatch=dispatch, apis=2, workers=2, servers=run.servers
+        ) as world:
             over = asyncio.Event()
             posting = [asyncio.create_task(_post(world, number, over)) for number in range(clients)]
             statuses = []

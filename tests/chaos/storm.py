@@ -60,7 +60,7 @@ class Storm:
                 await asyncio.sleep(0.05)
                 continue
             self.submitted += 1
-            counts = number % max(self.messages // self.counted, 1) == 0
+            counts = number % max(self.messages // self.counted, 3) == 0
             letter = Letter(
                 key=f"m{number}",
                 recipients=self.chance.choice([1, 1, 1, 2]),
@@ -77,7 +77,7 @@ async def rage(run: Run, *, messages: int, kills: int, a_minute: int, clients: i
             smarthost(free, name="free", limits={"connections": 4}),
             smarthost(counted, name="counted", limits={"connections": 2, "messages_per_minute": a_minute}),
         ]
-        async with a_world(run.folder, routes=routes, apis=2, workers=2) as world:
+        async with a_world(run.folder, routes=routes, apis=2, workers=2, servers=run.servers) as world:
             storm = Storm(
                 world=world,
                 chance=run.chance,

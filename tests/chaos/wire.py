@@ -128,14 +128,15 @@ def mischiefs() -> Iterator[Mischief]:
 
 
 def _for_good() -> Iterator[Mischief]:
-    for what, given in {
+    made: dict[str, dict[str, Any]] = {
         "has a certificate of another name": {"certificate_names": ["elsewhere.contoso.com"]},
         "has an expired certificate": {"certificate_expired": True},
         "has a certificate of an unknown authority": {"certificate_untrusted": True},
         "has signed its certificate itself": {"certificate_self_signed": True},
         "speaks TLS 1.1": {"maximum_tls": ssl.TLSVersion.TLSv1_1},
         "has no STARTTLS, and offers AUTH without": {"tls": False, "login_without_tls": True},
-    }.items():
+    }
+    for what, given in made.items():
         yield Mischief(phase="starttls", what=what, peer=given, for_good=True)
     injected = {"raw": b"220 2.0.0 go ahead\r\n250-peer\r\n250 AUTH LOGIN PLAIN\r\n"}
     yield Mischief(

@@ -32,6 +32,7 @@ from service.ledger.keys import DEFAULT_SCOPES
 from service.ledger.migrate import upgrade
 from service.local.servers import LocalPostgres, LocalRedis, ServerFailed, free_port
 from service.settings import Settings
+from tests import children
 from tests.chaos.clients import Clients
 from tests.house import Processes, configuration, smarthost
 from tests.peer import ScriptedPeer
@@ -55,7 +56,7 @@ class Child:
     """A process of Postroom."""
 
     victim: Victim
-    process: Any  # a `subprocess.Popen`, or what acts like one
+    process: children.Child
     log: Path
     port: int | None = None  # of an API
 
@@ -64,7 +65,7 @@ class Child:
 
     async def ended(self, *, within: float = PATIENCE) -> int:
         """Wait for its end; return the exit status."""
-        return int(await asyncio.to_thread(self.process.wait, within))
+        return await asyncio.to_thread(self.process.wait, within)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -250,6 +251,24 @@ def secured(peer: ScriptedPeer, **changes: Any) -> dict[str, Any]:
     return smarthost(peer, **{**given, **changes})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """Servers that run already, and a migrated database that nobody else uses; all may be killed."""
+
+    postgres: LocalPostgres
+    redis: LocalRedis
+    database_url: str
+
+
+def _servers(folder: Path, closing: contextlib.ExitStack) -> Servers:
+    postgres = LocalPostgres(folder / "postgres", durable=False)
+    redis = LocalRedis(folder / "redis")
+    for server in (postgres, redis):
+        server.restart()
+        closing.callback(server.stop)
+    return Servers(postgres=postgres, redis=redis, database_url=postgres.create_database("postroom"))
+
+
 #: User name and password of `secured`, for the peer's `logins`.
 LOGIN = ("postroom@contoso.com", "correct horse battery staple")
 
@@ -262,28 +281,26 @@ async def a_world(
     dispatch: dict[str, Any] | None = None,
     apis: int = 1,
     workers: int = 1,
+    servers: Servers | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
-    """Start servers, and so many APIs and workers; `changes` are to the configuration."""
+    """Start servers where none are given, and so many APIs and workers; `changes` are to the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
     with contextlib.ExitStack() as closing:
         closing.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = LocalPostgres(folder / "postgres", durable=False)
-        redis = LocalRedis(folder / "redis")
-        for server in (postgres, redis):
-            server.restart()
-            closing.callback(server.stop)
-        url = postgres.create_database("postroom")
-        await asyncio.to_thread(upgrade, url)
-        given = configuration(url, redis.url, routes=list(routes), dispatch=dispatch) | changes
+        if servers is None:
+            servers = _servers(folder, closing)
+            await asyncio.to_thread(upgrade, servers.database_url)
+        url = servers.database_url
+        given = configuration(url, servers.redis.url, routes=list(routes), dispatch=dispatch) | changes
         processes = Processes(folder, given)
         closing.callback(processes.end)
         async with Clients(token=await _key(processes.config)) as clients:
             world = World(
                 folder=folder,
-                postgres=postgres,
-                redis=redis,
+                postgres=servers.postgres,
+                redis=servers.redis,
                 database_url=url,
                 processes=processes,
                 clients=clients,
