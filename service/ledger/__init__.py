@@ -2,6 +2,7 @@
 
 states     the states of a recipient and the moves between them
 tables     the tables; `migrate` brings a database to them
+standing   how far a database is; `reasons` why it cannot be used, `database_url` where it is
 accepting  the transaction behind every 202
 claiming   the transaction before every socket
 pace       what the windows of a lane have used and leave

@@ -76,7 +76,7 @@ class Clocked:
 
     def __init__(self, url: str, limits: LaneLimits) -> None:
         self.ledger = Ledger.open(url, name="fuzz", connections=2)
-        self.lane = new_id("lan")
+        self.lane = f"lane-{new_id('key')}"
         self.limits = limits
         self.peer = Peer()
         self.moved = 0.0

@@ -47,7 +47,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self._runner = asyncio.Runner()
         self._url = url
-        self.lane = new_id("lan")
+        self.lane = f"lane-{new_id('key')}"
         self.open: list[Claimed] = []  # in a worker's hand
         self.lost: list[Claimed] = []  # the sweep has judged them; the worker may still come
         self.messages: list[str] = []
