@@ -25,4 +25,4 @@ class SubmissionLimits:
     @property
     def together_octets(self) -> int:
         """The octets that all messages of one request may have, as they go over the wire: a merge has many."""
-        return max(128 * 1024 * 1024, 3 * self.body_octets)
+        return max(64 * 1024 * 1024, 3 * self.body_octets // 2)
