@@ -1,9 +1,9 @@
 """Everything that is counted: the catalogue of Postroom's metrics.
 
 What an operator reads about each stands in docs/metrics.md; a test compares the two, and the dashboard and the
-alerts with both. Labels are few and bounded: what the configuration or the catalogues of codes and diagnoses name,
-and applications, of which there are as many as somebody made keys for. No recipient, no subject, no id of a
-message is ever a label; a lane's name may hold the address of a configured mailbox.
+alerts with both. Labels are few and bounded: what the configuration or the catalogues of codes and diagnoses name.
+No recipient, no application, no subject, no id of a message is ever a label, because the page is open to whoever
+reaches it; a lane's name may hold the address of a configured mailbox.
 
     Counted by a process itself   requests, acceptances, attempts, sweeps, the bell, webhooks, traces
     Read from the ledger          queues, budgets, lanes, checks; `service.exposition` fills them in
@@ -45,12 +45,12 @@ ACCEPTANCE = Histogram(
     buckets=_FAST,
 )
 ACCEPTED = Counter(
-    "postroom_messages_accepted_total", "Messages that were committed to the ledger.", "application"
+    "postroom_messages_accepted_total", "Messages that were committed to the ledger.", "priority"
 )
 ACCEPTED_BYTES = Counter(
     "postroom_messages_accepted_bytes_total",
     "Octets of these messages, as they go after DATA.",
-    "application",
+    "priority",
 )
 BODIES = Gauge("postroom_http_bodies_bytes", "Octets of request bodies that are in hand.")
 STREAMS = Gauge("postroom_event_streams", "Streams of events that are open.")

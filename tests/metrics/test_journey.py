@@ -153,7 +153,7 @@ def _figures(workers: str, apis: str) -> None:
     assert (worker.value("postroom_sweeps_total", result="done") or 0) > 0
     assert (worker.value("postroom_ledger_connection_wait_seconds_count") or 0) > 0
     assert api.value("postroom_build_info", process="api") == 1
-    assert api.value("postroom_messages_accepted_total", application="tests") == 2
+    assert api.value("postroom_messages_accepted_total", priority="normal") == 2
     assert api.value("postroom_queue_depth", state="due") == 0
 
 

@@ -57,8 +57,8 @@ async def test_a_message_is_counted_on_its_way(database_url: str, redis_url: str
     def more(name: str, **labels: str) -> float:
         return (after.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
 
-    assert more("postroom_messages_accepted_total", application="tests") == 2
-    assert more("postroom_messages_accepted_bytes_total", application="tests") > 500
+    assert more("postroom_messages_accepted_total", priority="normal") == 2
+    assert more("postroom_messages_accepted_bytes_total", priority="normal") > 500
     assert more("postroom_acceptance_seconds_count", operation="send_message") == 2
     assert more("postroom_http_requests_total", operation="send_message", status="422") == 1
     assert more("postroom_http_requests_total", operation="get_message", status="404") == 1

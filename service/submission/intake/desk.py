@@ -382,8 +382,8 @@ class Desk:
             # A drain that rests has to hear of a message that is due later than it meant to look again, too.
             lanes.update(delivery.lane for delivery in message.deliveries)
             traffic.since[message.application] += len(message.deliveries)
-            figures.ACCEPTED.add(message.application)
-            figures.ACCEPTED_BYTES.add(message.application, by=len(message.octets))
+            figures.ACCEPTED.add(representation.PRIORITIES[message.priority])
+            figures.ACCEPTED_BYTES.add(representation.PRIORITIES[message.priority], by=len(message.octets))
             log.info(
                 "message.accepted",
                 message=message.id,
