@@ -93,6 +93,7 @@ async def make_everything(tenant: Tenant) -> None:
     things[f"/webhooks/{hook['id']}/deliveries"] = told["id"]
     me = await tenant.make("GET", "/me")
     things["/keys"] = me["id"]
+    things["/erasures"] = f"era_{me['id'][4:]}"
     feed = await tenant.make("GET", "/events")
     things["event"] = feed["data"][0]["id"]
     tenant.ids |= set(things.values())

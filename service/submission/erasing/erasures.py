@@ -70,7 +70,7 @@ def endpoints(door: Door) -> APIRouter:
         methods=["GET"],
         summary="See how far an erasure is",
         operation_id="get_erasure",
-        responses={200: {"model": ErasureOut}, **refusals(404, 422)},
+        responses={200: {"model": ErasureOut}, **refusals(404)},
         **guarded(),
     )
     return router
