@@ -158,9 +158,10 @@ async def misbehave(run: Run, chosen: list[Mischief], *, workers: int = 1) -> No
         for peer, mischief in pairs:
             for phase, words in mischief.rules:
                 peer.on(phase, **words)
-        letters = [_letters(mischief, number) for number, mischief in enumerate(chosen)]
         few = asyncio.Semaphore(8)
-        await asyncio.gather(*(_submit(world, each, few) for each in letters))
+        letters = await asyncio.gather(
+            *(_submit(world, mischief, number, few) for number, mischief in enumerate(chosen))
+        )
         await world.settled(within=180.0)
         for peer, mischief, each in zip(peers, chosen, letters, strict=True):
             await _row(run, world, peer, mischief, each)
@@ -196,10 +197,13 @@ def _letters(mischief: Mischief, number: int) -> list[Letter]:
     ]
 
 
-async def _submit(world: World, letters: list[Letter], few: asyncio.Semaphore) -> None:
+async def _submit(world: World, mischief: Mischief, number: int, few: asyncio.Semaphore) -> list[Letter]:
+    """Post the letters of a lane, of few lanes at a time, and return them."""
     async with few:
+        letters = _letters(mischief, number)  # now, because some of them do not live long
         for letter in letters:
             await world.clients.submit(letter)
+    return letters
 
 
 async def _row(run: Run, world: World, peer: ScriptedPeer, mischief: Mischief, letters: list[Letter]) -> None:
