@@ -140,7 +140,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "not_with_merge", _DRAFT, "`merge` names the recipients.", "Leave one of them out."),
     (422, "not_in_a_batch", "BatchItemIn", "A message of a batch cannot have this field.", "Use `POST /messages` or `POST /messages/plan`."),
     (422, "not_supported_yet", _DRAFT, "This version does not carry out this field.", "Leave it out."),
-    (422, "too_many_recipients", _DRAFT, "The message has too many recipients.", "Send several messages."),
+    (422, "too_many_recipients", _DRAFT, "The message, or all messages of the request together, have too many recipients.", "Send several messages, or several requests."),
     (422, "not_with_raw", _DRAFT, "`raw` is the whole message; this field cannot stand beside it.", "Leave one of them out."),
     (422, "not_base64", _DRAFT, "This is not base64 (RFC 4648, section 4).", "Encode it with the standard alphabet and padding."),
     (422, "message_too_large", _DRAFT, "The message is larger than every route takes; `plan` has the limits.", "Send less, or a link."),

@@ -17,6 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -217,7 +218,8 @@ class Desk:
                 quota=allowances(key),
             )
             budget.extend(submission.octets() / 5_000_000)
-            outcome = await budget.spend(self._ledger.accept(submission))
+            with self._made(submission, weight):
+                outcome = await budget.spend(self._ledger.accept(submission))
             if isinstance(outcome, Accepted):
                 self._accepted(messages.values(), traffic)
                 if request is not None:
@@ -231,6 +233,13 @@ class Desk:
             if request is not None and (repeated := await self._seen(key, request, budget)) is not None:
                 return repeated
         raise in_progress()
+
+    def _made(self, submission: Submission, weight: int) -> AbstractContextManager[None]:
+        """Count what a request for many messages has become: a merge has its attachments in each copy."""
+        if len(submission.messages) == 1:
+            return nullcontext()
+        made = sum(len(message.octets) for message in submission.messages)
+        return self._door.bodies.composed(submission.application, made, of=weight)
 
     async def plan(self, asked: Sequence[Asked], key: Key, budget: Budget) -> list[dict[str, Any]]:
         """Say what would happen to these messages; nothing is accepted. Raises Problem."""

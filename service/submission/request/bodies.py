@@ -11,6 +11,8 @@ be endless, and would have to be read before the next request.
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,9 +71,28 @@ class Bodies:
                 headers=_CLOSE,
             ) from None
 
+    @contextmanager
+    def composed(self, owner: str, octets: int, *, of: int) -> Iterator[None]:
+        """Count what was made of a body of `of` octets, too, as long as it is held.
+
+        Raises a 503 problem where others leave no room for it. A request that is alone always has it.
+        """
+        others, held = self.in_flight - of, self._held[owner]
+        if (others > 0 and self.in_flight + octets > self._together) or (
+            held > of and held + octets > self._share
+        ):
+            raise _busy()
+        self._held[owner] += octets
+        try:
+            yield
+        finally:
+            self._give_back(owner, octets)
+
     def release(self, scope: Scope) -> None:
         """Give back what a request held; it has been answered."""
-        owner, octets = scope.get("state", {}).pop("body", ("", 0))
+        self._give_back(*scope.get("state", {}).pop("body", ("", 0)))
+
+    def _give_back(self, owner: str, octets: int) -> None:
         self._held[owner] -= octets
         if self._held[owner] <= 0:
             del self._held[owner]
@@ -85,13 +106,17 @@ class Bodies:
                 headers=_CLOSE,
             )
         if self._held[owner] + octets > self._share or self.in_flight + octets > self._together:
-            raise Problem(
-                status=503,
-                code="busy",
-                detail="Too many large requests are in hand at the moment. Send this one again in a moment.",
-                retry_after=2,
-                headers=_CLOSE,
-            )
+            raise _busy()
+
+
+def _busy() -> Problem:
+    return Problem(
+        status=503,
+        code="busy",
+        detail="Too many large requests are in hand at the moment. Send this one again in a moment.",
+        retry_after=2,
+        headers=_CLOSE,
+    )
 
 
 def _cut_off() -> Problem:
