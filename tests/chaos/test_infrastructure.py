@@ -24,7 +24,14 @@ async def a_house_behind_a_proxy(
     routes = [smarthost(peer, limits={"connections": 2})]
     async with (
         PostgresProxy(str(parts.hostname), int(parts.port or 0)) as ledger,
-        a_house(ledger.through(database_url), redis_url, routes=routes, folder=folder) as house,
+        # A reply that cannot be written down comes late: it has time before anything is sent again for want of it.
+        a_house(
+            ledger.through(database_url),
+            redis_url,
+            routes=routes,
+            folder=folder,
+            dispatch={"uncertain_after": "60s"},
+        ) as house,
     ):
         yield house, ledger
         await ledger.behave()
