@@ -12,7 +12,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,7 +56,6 @@ from service.telemetry import figures, traces
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from service.console.directory import People
     from service.routes.advice import Organization
     from service.submission.feed.telling import Telling
     from service.submission.limits import SubmissionLimits
@@ -189,10 +188,10 @@ def entra_api(settings: Settings) -> "EntraApi | None":
     )
 
 
-def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> "People | None":
+def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> Callable[[], Awaitable[None]]:
     """Put the operators' pages beside the API, which they ask in the name of whoever is signed in.
 
-    Returns what signs people in by Entra ID, to be closed, where that is configured.
+    Returns what closes them.
     """
     from service.console.app import ConsoleRules, create_console, mount
     from service.console.directory import EntraSignIn
@@ -216,8 +215,8 @@ def add_console(app: "FastAPI", settings: Settings, ledger: Ledger) -> "People |
         closing=app.state.door.telling.streams.closing,
     )
     mount(app, console)
-    people: People | None = console.state.people
-    return people
+    aclose: Callable[[], Awaitable[None]] = console.state.aclose
+    return aclose
 
 
 def telling(settings: Settings, ledger: Ledger) -> "Telling":
@@ -335,8 +334,8 @@ async def api_app(settings: Settings) -> AsyncIterator["FastAPI"]:
             telling=telling(settings, ledger),
             entra=entra_api(settings),
         )
-        if settings.console.enabled and (people := add_console(app, settings, ledger)) is not None:
-            stack.push_async_callback(people.aclose)
+        if settings.console.enabled:
+            stack.push_async_callback(add_console(app, settings, ledger))
         page = metrics_page(settings, ledger, process="api")
         if page is not None:
             page.before(app.state.door.look)

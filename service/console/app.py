@@ -57,7 +57,8 @@ def create_console(
 ) -> Starlette:
     """Make the console, to be mounted at `/console` of the application that is its API.
 
-    `client_of` says from which address a request comes, as the API sees it. Streams end when `closing` is set.
+    `client_of` says from which address a request comes, as the API sees it. Streams end when `closing` is set. Whoever
+    calls awaits `state.aclose()` in the end.
     """
     assets = Assets()
     pages, asked = Pages(assets), Api(api)
@@ -106,7 +107,13 @@ def create_console(
         ],
     )
     console.router.redirect_slashes = False
-    console.state.people = people
+
+    async def aclose() -> None:
+        await live.aclose()
+        if people is not None:
+            await people.aclose()
+
+    console.state.aclose = aclose
     trouble = _Trouble(pages, who)
     console.add_exception_handler(NotSignedIn, trouble.not_signed_in)
     console.add_exception_handler(Refused, trouble.refused)

@@ -41,6 +41,9 @@ _LASTS = 3600.0
 
 _COME_AGAIN = 3000  # milliseconds
 
+#: Seconds that a look gets to end by itself.
+_GRACE = 2.0
+
 Look = Callable[[], Awaitable[str]]
 
 
@@ -55,6 +58,7 @@ class _Watch:
     """One thing that is looked at for some streams."""
 
     listeners: set[_Listener] = field(default_factory=set)
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # nobody looks any more
     task: "asyncio.Task[None] | None" = None
 
 
@@ -69,6 +73,14 @@ class Live:
         self._closing = closing
         self._watches: dict[Hashable, _Watch] = {}
         self._open: Counter[str] = Counter()  # by sign-in
+        self._looking: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        """End what is looked at; the streams have ended before."""
+        for watch in self._watches.values():
+            watch.over.set()
+        if self._looking:
+            await asyncio.wait(self._looking, timeout=_GRACE)
 
     async def message(self, request: Request, who: SignedIn) -> Response:
         """Follow a message."""
@@ -147,23 +159,27 @@ class Live:
         watch.listeners.add(listener)
         if watch.task is None:
             watch.task = asyncio.create_task(self._look_on(watch, look, every=every))
+            self._looking.add(watch.task)
+            watch.task.add_done_callback(self._looking.discard)
         try:
             yield
         finally:
             watch.listeners.discard(listener)
             if not watch.listeners:
-                watch.task.cancel()
+                watch.over.set()  # not cancelled: a query that is cut off costs its connection
                 self._watches.pop(name, None)
 
     async def _look_on(self, watch: _Watch, look: Look, *, every: float) -> None:
-        while not self._closing.is_set():
+        while not watch.over.is_set():
             try:
                 _tell(watch, await look())
             except (LedgerUnavailable, Refused):
                 pass  # whoever needs it hears of it
             except Exception:
                 log.exception("live.bug")
-            await asyncio.sleep(every)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await watch.over.wait()
 
 
 def _tell(watch: _Watch, found: str) -> None:
