@@ -4,17 +4,16 @@ Rows of a scenario replace those of the same scenario in that day's table, so on
 What was red in a first run, and what became of it, is told in `results/red-rows.md`, by hand.
 """
 
-import json
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos.registry import Row
 
 RESULTS = Path(__file__).parent / "results"
+_NO = "**no**: "
+_REASONS = 6  # of a red row that are told
 _HEAD = ("scenario", "what was done", "what came of it", "promise", "held?", "seconds")
 
 
@@ -42,7 +41,7 @@ def _page(rows: Sequence[Row], *, seed: int) -> str:
     verdict = (
         f"**{len(red)} of {len(rows)} rows are red.**" if red else f"All {len(rows)} rows held their promise."
     )
-    named = "".join(f"- **{row.scenario}**, {row.done}: {_cell('; '.join(row.wrong[:6]))}\n" for row in red)
+    named = "".join(f"- **{row.scenario}**: {_cell(row.done)}\n" for row in red)
     table = "".join(
         "| " + " | ".join(_cell(cell) for cell in cells) + " |\n"
         for cells in (_HEAD, ["---"] * len(_HEAD), *(_cells(row) for row in rows))
@@ -53,14 +52,12 @@ def _page(rows: Sequence[Row], *, seed: int) -> str:
         f" {os.cpu_count()} cores ({_processor()}), PostgreSQL, Valkey, peers and clients on the same machine. The"
         " promises are those of section 9 of the design. Counted from three records: what HTTP answered, what the"
         " peers wrote down before they answered, and what the ledger says.\n\n"
-        f"{verdict}\n\n{named}{chr(10) if named else ''}{table}\n"
-        # What the table was made of, so that a later run of one scenario keeps the others.
-        + "".join(f"<!-- {json.dumps(asdict(row), ensure_ascii=False)} -->\n" for row in rows)
+        f"{verdict}\n\n{named}{chr(10) if named else ''}{table}"
     )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    held = "yes" if row.held else "**no**"
+    held = "yes" if row.held else f"{_NO}{'; '.join(row.wrong[:_REASONS])}"
     return (row.scenario, row.done, row.figures, row.promise, held, f"{row.seconds:.0f}")
 
 
@@ -69,11 +66,26 @@ def _cell(text: str) -> str:
 
 
 def _read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    found = re.findall(r"^<!-- (\{.*\}) -->$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    rows = [json.loads(each) for each in found]
-    return [Row(**{**row, "wrong": tuple(row["wrong"])}) for row in rows]
+    """Read the rows of a table; what they say is as it was written."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    table = [
+        line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines if line.startswith("| ")
+    ]
+    return [
+        Row(
+            scenario=scenario,
+            done=_plain(done),
+            figures=_plain(figures),
+            promise=promise,
+            wrong=() if held == "yes" else (_plain(held.removeprefix(_NO)),),
+            seconds=float(seconds),
+        )
+        for scenario, done, figures, promise, held, seconds in table[2:]
+    ]
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("\\|", "|").replace("&lt;", "<")
 
 
 def _processor() -> str:

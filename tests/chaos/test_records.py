@@ -3,11 +3,14 @@
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chaos.records import differences, same
+from tests.chaos.registry import Row
+from tests.chaos.report import write
 from tests.chaos.storm import fullest
 from tests.peer import Transaction
 
@@ -87,6 +90,20 @@ def test_a_reply_of_several_lines_is_compared_by_its_words() -> None:
     assert same({"code": 250, "text": "first\nsecond\N{REPLACEMENT CHARACTER}"}, said)
     assert not same({"code": 250, "text": "third"}, said)
     assert not same(None, said)
+
+
+def test_rows_of_other_scenarios_stay_in_the_table(tmp_path: Path) -> None:
+    """A scenario that runs again replaces its own rows; the others stay word by word, the red ones named."""
+    red = Row(scenario="b", done="a | b <c>", figures="", promise="1", wrong=("lost: m1", "more"), seconds=2)
+    write([Row(scenario="a", done="old", figures="1 of 2", promise="2"), red], seed=1, folder=tmp_path)
+    path = write([Row(scenario="a", done="new", figures="", promise="2")], seed=1, folder=tmp_path)
+    again = path.read_text()
+    write([Row(scenario="a", done="new", figures="", promise="2")], seed=1, folder=tmp_path)
+
+    assert path.read_text() == again
+    assert "old" not in again
+    assert "| b | a \\| b &lt;c> |  | 1 | **no**: lost: m1; more | 2 |" in again
+    assert "1 of 2 rows are red" in again
 
 
 def test_the_fullest_window() -> None:
