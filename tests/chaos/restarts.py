@@ -19,9 +19,9 @@ from tests.peer import ScriptedPeer
 _DOT = 0.15
 
 
-async def roll(run: Run, *, times: int, clients: int) -> None:
-    """Replace a process so many times, under the load of so many clients, and count."""
-    async with SlowPeer() as peer:
+async def roll(run: Run, *, times: int, clients: int, dot: float = _DOT) -> None:
+    """Replace a process so many times, under the load of so many clients, and count; `dot` is the peer's time."""
+    async with SlowPeer(seconds=dot) as peer:
         routes = [smarthost(peer, limits={"connections": 6})]
         dispatch = {"shutdown_grace": "20s", "lease": "5s"}
         async with a_world(
