@@ -18,9 +18,15 @@ from tests.peer import ScriptedPeer
 #: Seconds that the peer takes for each reply to a dot: something is always in hand.
 _DOT = 0.15
 
+#: Seconds between two messages of a client.
+_PAUSE = 0.02
 
-async def roll(run: Run, *, times: int, clients: int, dot: float = _DOT) -> None:
-    """Replace a process so many times, under the load of so many clients, and count; `dot` is the peer's time."""
+
+async def roll(run: Run, *, times: int, clients: int, dot: float = _DOT, pause: float = _PAUSE) -> None:
+    """Replace a process so many times, under the load of so many clients, and count.
+
+    `dot` is the time of the peer for each message, `pause` that of a client between two, in seconds.
+    """
     async with SlowPeer(seconds=dot) as peer:
         routes = [smarthost(peer, limits={"connections": 6})]
         dispatch = {"shutdown_grace": "20s", "lease": "5s"}
@@ -28,7 +34,7 @@ async def roll(run: Run, *, times: int, clients: int, dot: float = _DOT) -> None
             run.folder, routes=routes, dispatch=dispatch, apis=2, workers=2, servers=run.servers
         ) as world:
             over = asyncio.Event()
-            posting = [asyncio.create_task(_post(world, number, over)) for number in range(clients)]
+            posting = [asyncio.create_task(_post(world, number, over, pause)) for number in range(clients)]
             statuses = []
             for child in islice(_in_turns(world), times):
                 await asyncio.sleep(run.chance.uniform(0.1, 0.6))
@@ -73,11 +79,11 @@ def _in_turns(world: World) -> Any:
     return cycle([worker, api])
 
 
-async def _post(world: World, client: int, over: asyncio.Event) -> None:
+async def _post(world: World, client: int, over: asyncio.Event, pause: float) -> None:
     number = 0
     while not over.is_set():
         await world.clients.submit(Letter(key=f"c{client}-{number}"))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
         number += 1
 
 

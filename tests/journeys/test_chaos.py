@@ -50,6 +50,6 @@ async def test_anything_is_killed_at_any_moment(run: Run) -> None:
 
 async def test_planned_restarts_cost_nothing(run: Run) -> None:
     """Three processes are replaced under load: one try each, nothing in doubt, nothing twice."""
-    await roll(run, times=3, clients=3, dot=0.05)
+    await roll(run, times=3, clients=3, pause=0.1)
 
     assert_all_held(run)
