@@ -20,7 +20,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import structlog
+from service.without import without
+
+with without("rich"):
+    import structlog
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
