@@ -1,13 +1,13 @@
 """Postroom's commands as processes of their own, started in a moment: forked from one that has loaded Postroom.
 
-    child = forked("worker", "--config", path, log=folder / "worker.log")
+    child = Forked("worker", "--config", path, environment=os.environ, log=folder / "worker.log")
     child.kill()
     child.wait(20)  # -9
 
 Loading takes a second and a half of a core, the rest of a start a tenth of that, and tests start hundreds of these
 processes. Such a child is a process like another in all that can happen to it: signals, a death of its own,
-a full disk. What it has loaded, and from what it was started, is the loader's: who asks for that, or
-lets it begin in another environment, starts the program itself (`Processes` with an `environment`).
+a full disk. What it has loaded, and its memory, are the loader's: who asks for them, as benchmarks do, or
+lets it begin in another environment, starts the program itself (`Processes` that are not `forked`).
 """
 
 import multiprocessing
@@ -39,7 +39,8 @@ class Forked:
     """A command of Postroom's, forked from the loader of this test process."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str], log: Path) -> None:
-        """Start it; what it prints goes into `log`."""
+        """Start it; what it prints goes into `log`, which is there at once."""
+        log.write_bytes(b"")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LOADED)
         # A daemon, so that nobody waits for it should a test leave it behind.

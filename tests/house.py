@@ -234,10 +234,15 @@ class Processes:
     """
 
     def __init__(
-        self, folder: Path, given: dict[str, Any], *, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        given: dict[str, Any],
+        *,
+        environment: Mapping[str, str] | None = None,
+        forked: bool = False,
     ) -> None:
         self.folder = folder
-        self._forked = environment is None
+        self._forked = forked
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")
         } | dict(environment or {})
@@ -318,8 +323,8 @@ class Processes:
 def processes(
     folder: Path, given: dict[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Iterator[Processes]:
-    """Give `Processes`, and leave none behind."""
-    house = Processes(folder, given, environment=environment)
+    """Give `Processes`, forked where they need no environment of their own, and leave none behind."""
+    house = Processes(folder, given, environment=environment, forked=environment is None)
     try:
         yield house
     finally:

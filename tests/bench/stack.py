@@ -16,7 +16,6 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ import yaml
 from service.ledger.migrate import upgrade
 from service.local.servers import LocalPostgres, LocalRedis
 from tests.bench.machine import cpu_seconds
+from tests.children import Child
 from tests.house import Processes
 from tests.waiting import eventually
 
@@ -56,8 +56,8 @@ class Stack:
     redis: LocalRedis
     processes: Processes
     database_url: str
-    api: subprocess.Popen[bytes] | None = None
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    api: Child | None = None
+    workers: list[Child] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -78,7 +78,7 @@ class Stack:
         writer.close()
         return answer.startswith(b"HTTP/1.1 200")
 
-    async def start_worker(self) -> subprocess.Popen[bytes]:
+    async def start_worker(self) -> Child:
         """Start a worker and wait until it says so."""
         log = self.folder / f"worker-{len(self.processes.children)}.log"
         worker = self.processes.start_worker()
@@ -86,7 +86,7 @@ class Stack:
         self.workers.append(worker)
         return worker
 
-    async def stop(self, child: subprocess.Popen[bytes]) -> None:
+    async def stop(self, child: Child) -> None:
         """End it as Kubernetes does."""
         child.send_signal(signal.SIGTERM)
         await asyncio.to_thread(child.wait, 60)
