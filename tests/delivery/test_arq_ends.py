@@ -11,7 +11,7 @@ from service.delivery.bell import open_redis
 from service.delivery.worker import _end
 
 
-async def _ring(_: dict[str, Any]) -> None:
+async def _ring(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
     """Do nothing."""
 
 

@@ -121,8 +121,12 @@ async def test_with_the_wrong_key_nothing_is_sent_and_nothing_is_lost(
         await come_by(house)
         assert [taken.rcpts for taken in peer.taken] == [("ben@example.com",)]
         assert (await house.message(message_id))["status"] in {"queued", "sending", "deferred"}
-    keys = {"encryption_key": NEW, "previous_encryption_key": OLD}
-    async with ScriptedPeer() as peer, sealed(database_url, redis_url, tmp_path, peer, **keys) as house:
+    async with (
+        ScriptedPeer() as peer,
+        sealed(
+            database_url, redis_url, tmp_path, peer, encryption_key=NEW, previous_encryption_key=OLD
+        ) as house,
+    ):
         await house.in_state(message_id, "sent")
         assert SECRET.encode() in peer.taken[0].octets
 

@@ -39,7 +39,9 @@ _ADDRESS = 'Give exactly one address: `a@b`, `"Name <a@b>"` or `{email, name}`.'
 _RAW = "Correct the message itself, or send its parts as fields and let Postroom write it."
 
 _SENDS = "send_message send_batch"
-_ADDRESSES = "AddressIn CheckIn NeedsIn SuppressionIn list_suppressions list_messages ActIn SettleIn"
+_ADDRESSES = (
+    "AddressIn CheckIn NeedsIn SuppressionIn ErasureIn list_suppressions list_messages ActIn SettleIn"
+)
 _DRAFT = "MessageIn BatchItemIn"
 _TEMPLATE = "create_template create_template_version render_template TemplateUseIn"
 
