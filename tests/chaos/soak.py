@@ -68,7 +68,7 @@ async def soak(*, minutes: int, rate: float, folder: Path) -> tuple[list[Minute]
             ends, number, tasks = time.monotonic() + 60 * minutes, 0, set[asyncio.Task[None]]()
             next_minute = time.monotonic() + 60
             while time.monotonic() < ends:
-                tasks.add(task := asyncio.create_task(_post(world, number, posted, seen[-1])))
+                tasks.add(asyncio.create_task(_post(world, number, posted, seen[-1])))
                 number += 1
                 for done in [each for each in tasks if each.done()]:
                     tasks.discard(done)
@@ -189,14 +189,17 @@ def page(minutes: list[Minute], *, messages: int, rate: float) -> str:
         f"| {name} | {first:.0f} | {last:.0f} | {'yes' if ok else '**no**'} |"
         for name, (first, last, ok) in verdicts.items()
     ]
+    what = (
+        f"`python -m tests.chaos.soak --minutes {len(minutes)} --rate {rate:g}`: {messages:,} requests in {len(minutes)}"
+        f" minutes, one API and one worker, on {os.cpu_count()} cores that other work shared. 1 in 40 each is refused,"
+        " deferred first, or has 100 kB; 1 in 25 is posted twice under one key. At the end every message was at its end,"
+        " the ledger sound, and no process had logged a mistake."
+    )
     return "\n".join(
         [
             f"# The soak of {datetime.now(UTC):%Y-%m-%d}",
             "",
-            f"`python -m tests.chaos.soak --minutes {len(minutes)} --rate {rate:g}`: {messages:,} requests in {len(minutes)}"
-            f" minutes, one API and one worker, on {os.cpu_count()} cores that other work shared. 1 in 40 each is refused,"
-            " deferred first, or has 100 kB; 1 in 25 is posted twice under one key. At the end every message was at its end,"
-            " the ledger sound, and no process had logged a mistake.",
+            what,
             "",
             "| figure | first third (median) | last third | flat? |",
             "| --- | --- | --- | --- |",
