@@ -29,6 +29,10 @@ addEventListener("securitypolicyviolation", (event) =>
 PATIENT = 30_000.0  # milliseconds
 
 
+#: The folder in which pictures are kept; empty: none are.
+PICTURES = os.environ.get("CONSOLE_PICTURES", "")
+
+
 @dataclass(slots=True)
 class Watched:
     """A browser that somebody signs in with, and what its pages did."""
@@ -52,8 +56,8 @@ class Watched:
 
     async def picture(self, name: str) -> None:
         """Keep a picture of the page, where somebody wants pictures."""
-        if folder := os.environ.get("CONSOLE_PICTURES"):
-            await self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        if PICTURES:
+            await self.page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
 
 
 @asynccontextmanager

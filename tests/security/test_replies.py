@@ -1,13 +1,16 @@
 """What a peer says comes into logs, answers and terminals as text: it ends no line, and moves no cursor."""
 
 import base64
+import contextlib
 import io
 import json
+import logging
 import re
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from service.smtp.reply import readable
 from service.telemetry import logs
@@ -77,29 +80,36 @@ def _texts(value: object) -> list[str]:
     return [text for member in members for text in _texts(member)]
 
 
+@contextlib.contextmanager
+def logged(form: str) -> Iterator[io.StringIO]:
+    """Log into a text, in this form; afterwards everything is logged as before."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        logs.set_up(level="debug", form=form)  # type: ignore[arg-type]  # one of two
+        try:
+            yield said
+        finally:
+            structlog.configure(**configured)
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 @pytest.mark.parametrize(
     "text", ["x\r\n" + FORGED, "x\n" + FORGED, "\x1b[2J", "\x9b2J", "x\0", "\u2028" + FORGED, "\ud800"]
 )
-def test_no_value_of_a_log_is_a_line_of_its_own(
-    form: str, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_value_of_a_log_is_a_line_of_its_own(form: str, text: str) -> None:
     """Whatever a field holds, in our own logs and in those of libraries: one line, without controls."""
-    err = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", err)
-    logs.set_up(level="debug", form=form)  # type: ignore[arg-type]  # one of two
-    import logging
+    with logged(form) as said:
+        structlog.get_logger().info("event.name", value=text, values=[text], **{"name of a field": text})
+        logging.getLogger("library").warning("said %s", text)
+        try:
+            raise ValueError(text)  # noqa: TRY301  # as deep as need be
+        except ValueError:
+            structlog.get_logger().exception("event.bug")
 
-    import structlog
-
-    structlog.get_logger().info("event.name", value=text, values=[text], **{"name of a field": text})
-    logging.getLogger("library").warning("said %s", text)
-    try:
-        raise ValueError(text)  # noqa: TRY301  # as deep as need be
-    except ValueError:
-        structlog.get_logger().exception("event.bug")
-
-    lines = err.getvalue().split("\n")
+    lines = said.getvalue().split("\n")
     assert len([line for line in lines if "event.name" in line or "said" in line]) == 2
     assert not [line for line in lines if CONTROLS.search(line) or line.startswith(FORGED)]
 
