@@ -101,6 +101,18 @@ async def test_a_lost_lease_does_not_pass_the_fence(ledger: Ledger) -> None:
     assert await status(ledger, message_id) == "deferred"
 
 
+async def test_a_lease_that_is_over_does_not_pass_the_fence_before_the_sweep(ledger: Ledger) -> None:
+    """The attempt is still open and nobody has judged it: PostgreSQL's clock alone says no."""
+    message_id = await accepted(ledger)
+    (claimed,) = (await claim(ledger, lease=GONE)).claimed
+
+    await asyncio.sleep(4 * GONE)
+
+    assert await ledger.fence(claimed.attempt_id) is False
+    (attempt,) = await ledger.attempts(message_id)
+    assert (attempt.outcome, attempt.phase) == (None, "connect")
+
+
 @pytest.mark.parametrize("on_uncertain", ["resend", "hold"])
 async def test_a_worker_lost_after_the_dot_leaves_uncertainty(ledger: Ledger, on_uncertain: str) -> None:
     """Behind the fence a lost lease is `uncertain`; only `resend` is due again by itself."""
