@@ -104,6 +104,26 @@ async def test_each_filter_alone_is_answered_by_an_index(seeded: Ledger, databas
     assert not read, "\n".join(read)
 
 
+async def test_a_rare_word_is_looked_up_however_often_common_ones_were_asked_for(seeded: Ledger) -> None:
+    """Each search has a plan of its own word: one for any word would look through all messages for a rare one."""
+    for subject in [*["receipt"] * 8, "peculiar"]:
+        found = await seeded.finding.find(Filters(application="large", subject=subject), Bounds(limit=20))
+        assert found
+
+    plans = 0
+    for _ in range(2):  # one of the pool's connections has run them
+        async with seeded._engine.connect() as db:
+            rows = await db.execute(
+                text(
+                    "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%@@%'"
+                )
+            )
+            for generic, custom in rows:
+                assert generic == 0
+                plans += custom
+    assert plans >= 9
+
+
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
 
