@@ -67,7 +67,8 @@ _DUE = (
          CROSS JOIN LATERAL (
                SELECT id, due_at FROM deliveries
                 WHERE lane = $1 AND external = ready.external AND priority = ready.priority
-                  AND application = ready.application AND due_at <= $3 AND expires_at > $3
+                  AND application = ready.application AND due_at >= ready.due_at AND due_at <= $3
+                  AND expires_at > $3
                   AND ($5 OR lost = 0)
                 ORDER BY due_at LIMIT $6) AS d
     ), picked AS MATERIALIZED (
