@@ -35,17 +35,30 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @pytest.mark.parametrize("form", ["json", "console"])
 async def test_a_reply_is_text_wherever_it_is_shown(
-    form: str, database_url: str, redis_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    form: str, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     """In the message, the attempt, the transcript, the explanation and the feed, in headers, and in both forms of logs."""
+    with logged(form) as said:
+        shown = await _everywhere(form, database_url, redis_url, tmp_path)
+
+    assert any(FORGED in text for text in shown), "it was there to be seen"
+    assert not [text for text in shown if CONTROLS.search(text)]
+    assert "attempt.closed" in said.getvalue()
+    for line in said.getvalue().split("\n"):
+        assert not CONTROLS.search(line), ascii(line)
+        assert not line.startswith(FORGED)
+        assert form == "console" or not line.startswith("{") or json.loads(line)
+
+
+async def _everywhere(form: str, database_url: str, redis_url: str, folder: Path) -> list[str]:
+    """Have each reply said, and return every text that is shown of it."""
     async with (
         ScriptedPeer() as peer,
         a_house(
-            database_url, redis_url, routes=[smarthost(peer)], folder=tmp_path,
+            database_url, redis_url, routes=[smarthost(peer)], folder=folder,
             settings_changes={"log_level": "debug", "log_format": form},
         ) as house,
     ):  # fmt: skip
-        logs.set_up(level="debug", form=form)  # type: ignore[arg-type]  # one of two
         for number, raw in enumerate(SAID):
             peer.on("rcpt", raw=raw, when=f"r{number}@example.com".__eq__)
         messages = [await house.submit(to=[f"r{number}@example.com"]) for number in range(len(SAID))]
@@ -63,14 +76,7 @@ async def test_a_reply_is_text_wherever_it_is_shown(
             shown += transcript.split("\n")
             begins = [line for line in transcript.split("\n") if line.startswith(FORGED)]
             assert begins == []
-    written = capfd.readouterr()
-
-    assert any(FORGED in text for text in shown), "it was there to be seen"
-    assert not [text for text in shown if CONTROLS.search(text)]
-    for line in (written.out + written.err).split("\n"):
-        assert not CONTROLS.search(line), ascii(line)
-        assert not line.startswith(FORGED)
-        assert form == "console" or not line.startswith("{") or json.loads(line)
+    return shown
 
 
 def _texts(value: object) -> list[str]:
