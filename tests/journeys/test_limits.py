@@ -255,7 +255,13 @@ async def test_internal_mail_goes_on_when_the_tenant_has_spent_its_external_reci
             tenant.relay_by_certificate(sandbox, name="connector"),
         ]
         async with a_house(
-            database_url, redis_url, routes=routes, folder=tmp_path, workers=2, settings_changes=settings
+            database_url,
+            redis_url,
+            routes=routes,
+            folder=tmp_path,
+            workers=2,
+            settings_changes=settings,
+            dispatch={"lease": "20s"},  # a lease that lapses on a busy machine uses up the budget, too
         ) as house:
             outside = [
                 await house.submit(route=name, to=[f"{name}{n}a@example.com", f"{name}{n}b@example.com"])
