@@ -18,12 +18,13 @@ from service.ledger.sealing import CannotOpen, Seal
 #: Octets that one step seals at the most, roughly.
 _OCTETS = 5_000_000
 
+# The beginning of a content tells by which key it is sealed: what is as it should be is not read.
 _NEXT = text("""
-    SELECT message_id, octets FROM (
-        SELECT message_id, octets, sum(length(octets)) OVER (ORDER BY message_id) - length(octets) AS before
-          FROM (SELECT message_id, octets FROM contents WHERE message_id > :after ORDER BY message_id LIMIT :most) AS next
-    ) AS weighed WHERE before < :weight ORDER BY message_id
+    SELECT message_id, substring(octets FROM 1 FOR 12) AS begins FROM contents
+     WHERE message_id > :after ORDER BY message_id LIMIT :most
 """)
+
+_OCTETS_OF = text("SELECT octets FROM contents WHERE message_id = :message")
 
 # Where its content was removed meanwhile, nothing is written.
 _WRITE = text("UPDATE contents SET octets = :octets WHERE message_id = :message")
@@ -38,21 +39,27 @@ async def contents(db: AsyncConnection, seal: Seal, *, most: int) -> Step:
     through = await how_far(db, kind)
     if through is None:
         return Step(after="", handled=0, more=False)  # somebody is at it
-    rows = (await db.execute(_NEXT, {"after": through, "most": most, "weight": _OCTETS})).all()
-    handled = 0
+    rows = (await db.execute(_NEXT, {"after": through, "most": most})).all()
+    handled, octets, last = 0, 0, through
     for row in rows:
-        stored = bytes(row.octets)
-        if seal.is_current(stored):
+        if octets > _OCTETS:
+            break
+        last = row.message_id
+        if seal.is_current(bytes(row.begins)):
             continue
+        stored = await db.scalar(_OCTETS_OF, {"message": row.message_id})
+        if stored is None:
+            continue  # it has had its time meanwhile
+        octets += len(stored)
         try:
-            opened = seal.open_octets(stored, purpose=row.message_id)
+            opened = seal.open_octets(bytes(stored), purpose=row.message_id)
         except CannotOpen:
             continue  # by a key that nobody has any more; reading it says so
         sealed = seal.close_octets(opened, purpose=row.message_id)
         await db.execute(_WRITE, {"octets": sealed, "message": row.message_id})
         handled += 1
     if rows:
-        await come_to(db, kind, rows[-1].message_id)
+        await come_to(db, kind, last)
     return Step(after="", handled=handled, more=bool(rows))
 
 
