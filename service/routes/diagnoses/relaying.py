@@ -27,12 +27,19 @@ RELAYING: tuple[Diagnosis, ...] = (
             remedy=(
                 "Set-OrganizationConfig -RejectDirectSend $false (takes up to 30 minutes; it lets in everybody else, too)",
                 (
-                    "Or make it a relay that a connector knows, with `kind: smtp_relay` in Postroom: by address, "
-                    "New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * -SenderIPAddresses {address}"
+                    "Or a connector of type Partner that knows our address: your own recipients stay reachable, the outside does "
+                    "not, and the route stays `kind: direct_send`. It refuses mail of {domain} from every other address. "
+                    "New-InboundConnector -Name Postroom -ConnectorType Partner -SenderDomains {domain} "
+                    "-SenderIPAddresses {address} -RestrictDomainsToIPAddresses $true"
                 ),
                 (
-                    "Or by certificate: New-InboundConnector -Name Postroom -ConnectorType Partner -SenderDomains {domain} "
-                    "-RequireTls $true -TlsSenderCertificateName *.{domain} -RestrictDomainsToCertificate $true"
+                    "Or a connector of type OnPremises, which relays to the outside, too, and `kind: smtp_relay` in Postroom. By "
+                    "address: New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * "
+                    "-SenderIPAddresses {address}"
+                ),
+                (
+                    "The same by certificate: New-InboundConnector -Name Postroom -ConnectorType OnPremises -SenderDomains * "
+                    "-RequireTls $true -TlsSenderCertificateName *.{domain}"
                 ),
             ),
             kind=Class.A,
