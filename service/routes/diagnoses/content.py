@@ -1,12 +1,17 @@
 """What speaks of the message or of the service, most of it after the final dot."""
 
 from service.routes.diagnoses.entry import (
+    AZURE,
     EXCHANGE,
+    HIGH_VOLUME,
     IMPROVEMENTS,
     MINUTE,
+    MX,
     NDR,
     OPENING,
     SEEN,
+    SMARTHOST,
+    SUBMISSION,
     WAITS_BY_ITSELF,
     Class,
     Diagnosis,
@@ -14,6 +19,35 @@ from service.routes.diagnoses.entry import (
     Waits,
     also,
     phases,
+)
+from service.routes.route import RouteKind
+
+
+def _too_large(
+    why: str, *remedy: str, kinds: frozenset[RouteKind] = frozenset()
+) -> tuple[Diagnosis, Diagnosis]:
+    """A message that is too large: whose limit it is, and so who can raise it, depends on the kind of route."""
+    return also(
+        Diagnosis(
+            id="smtp.message_too_large",
+            title="The message is too large for {host}",
+            explanation=f"{why} Attachments grow by a third in base64.",
+            who="application",
+            remedy=("Send a smaller message, or a link.", *remedy),
+            kind=Class.PM,
+            source="RFC 1870",
+            words=r"message size exceeds|too (large|big)",
+            codes=frozenset(range(500, 600)),
+            kinds=kinds,
+        ),
+        enhanced=r"5\.2\.3|5\.3\.4",
+        kinds=kinds,
+    )
+
+
+_KNOWN_BEFORE = (
+    "Where it comes again: lower `limits.message_bytes` of the route {route}, so that such a message is refused when it is "
+    "handed over, or takes another route."
 )
 
 CONTENTS: tuple[Diagnosis, ...] = (
@@ -113,23 +147,38 @@ CONTENTS: tuple[Diagnosis, ...] = (
         source=EXCHANGE,
         words=r"header size exceeds",
     ),
-    *also(
-        Diagnosis(
-            id="smtp.message_too_large",
-            title="The message is too large for {host}",
-            explanation="The server's limit, or the mailbox's or the recipient's, is smaller than the message. Attachments "
-            "grow by a third in base64.",
-            who="application",
-            remedy=(
-                "Send a smaller message, or a link.",
-                "Set-Mailbox {mailbox} -MaxSendSize 150MB -MaxReceiveSize 150MB",
-            ),
-            kind=Class.PM,
-            source="RFC 1870",
-            words=r"message size exceeds|too (large|big)",
-            codes=frozenset(range(500, 600)),
-        ),
-        enhanced=r"5\.2\.3|5\.3\.4",
+    *_too_large(
+        "High Volume Email takes 10 MB a message, which no administrator can raise.",
+        _KNOWN_BEFORE,
+        kinds=HIGH_VOLUME,
+    ),
+    *_too_large(
+        "Azure Communication Services take 10 MB a message. No setting raises it; Azure's support may.",
+        _KNOWN_BEFORE,
+        kinds=AZURE,
+    ),
+    *_too_large(
+        "The tenant's MX takes 150 MB, which no administrator can raise, and the recipient's mailbox 36 MB unless one did.",
+        "Where it is the mailbox of {recipient}: Set-Mailbox {recipient} -MaxReceiveSize 150MB",
+        _KNOWN_BEFORE,
+        kinds=MX,
+    ),
+    *_too_large(
+        "The limit is that of the organisation's mail server, or of the recipient's.",
+        "Ask the administrator of {host} which size it takes.",
+        _KNOWN_BEFORE,
+        kinds=SMARTHOST,
+    ),
+    *_too_large(
+        "The mailbox may send 35 MB unless an administrator changed it, up to 150 MB, and the recipient may take less.",
+        "Set-Mailbox {mailbox} -MaxSendSize 150MB -MaxReceiveSize 150MB",
+        _KNOWN_BEFORE,
+        kinds=SUBMISSION,
+    ),
+    *_too_large(
+        "The limit is the server's, the mailbox's or the recipient's; High Volume Email and Azure Communication Services take "
+        "10 MB, which no mailbox's setting raises.",
+        "At client submission: Set-Mailbox {mailbox} -MaxSendSize 150MB -MaxReceiveSize 150MB",
     ),
     Diagnosis(
         id="smtp.message_malformed",
