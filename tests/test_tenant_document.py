@@ -112,7 +112,7 @@ WAYS = {
         kind=RouteKind.AZURE_COMMUNICATION_SERVICES,
         option=Option.AZURE_COMMUNICATION_SERVICES,
         proofs=("password_file",),
-        replies=("exo.authentication_unsuccessful", "acs.message_rate", "smtp.message_too_large"),
+        replies=("acs.application_refused", "acs.message_rate", "smtp.message_too_large"),
     ),
 }
 

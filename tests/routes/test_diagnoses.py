@@ -85,6 +85,9 @@ ROWS: list[Row] = [
     ("550 5.7.240 Application is not allowed for this account", AUTH, HVE, "hve.application_not_allowed", "A", "lane", "exchange_admin"),
     ("550 5.2.240 Not a high volume account", MAIL, HVE, "hve.not_an_account", "A", "lane", "exchange_admin"),
     ("535 5.7.3 Authentication unsuccessful", AUTH, HVE, "exo.hve_authentication_unsuccessful", "A", "lane", "exchange_admin"),
+    ("535 5.7.3 Authentication unsuccessful", AUTH, ACS, "acs.application_refused", "A", "lane", "entra_admin"),
+    ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", AUTH, ACS, "acs.application_refused", "A", "lane", "entra_admin"),
+    ("535 5.7.3 Authentication unsuccessful", AUTH, OWN, "smtp.login_refused", "A", "lane", "operator"),
     # -- MAIL
     ("530 5.7.57 Client not authenticated to send mail.", MAIL, SUB, "smtp.not_authenticated", "CFG", "lane", "operator"),
     ("530 5.7.57 SMTP; Client was not authenticated to send anonymous mail during MAIL FROM", MAIL, SUB, "smtp.not_authenticated", "CFG", "lane", "operator"),
@@ -93,6 +96,9 @@ ROWS: list[Row] = [
     ("530 5.7.1 Not authenticated", MAIL, SUB, "smtp.not_authenticated", "CFG", "lane", "operator"),
     ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", MAIL, SUB, "exo.send_as_denied", "A", "sender", "exchange_admin"),
     ("550 5.7.62 Client not permitted to send as this sender address", MAIL, HVE, "hve.sender_not_account", "CFG", "sender", "application"),
+    ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", MAIL, HVE, "hve.sender_not_account", "CFG", "sender", "application"),
+    ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", MAIL, ACS, "acs.sender_not_linked", "A", "sender", "operator"),
+    ("550 5.1.7 The specified sender domain has not been linked.", MAIL, ACS, "acs.sender_not_linked", "A", "sender", "operator"),
     ("501 5.1.7 Invalid address", MAIL, SUB, "exo.sender_address_invalid", "PM", "message", "application"),
     ("501 5.1.7 Long addresses not supported", MAIL, SUB, "exo.sender_address_invalid", "PM", "message", "application"),
     ("501 5.1.9 UTF-8 addresses not supported", MAIL, SUB, "exo.sender_address_invalid", "PM", "message", "application"),
@@ -173,6 +179,14 @@ ROWS: list[Row] = [
     ("550 5.2.3 RESOLVER.RST.SendSizeLimit.Sender; message too large for this sender", REPLY, SUB, "exo.send_size_limit", "PM", "message", "application"),
     ("550 5.2.3 RESOLVER.RST.RecipSizeLimit; message size exceeds a limit for this recipient", REPLY, SUB, "exo.recipient_size_limit", "PR", "recipient", "application"),
     ("550 5.5.3 RESOLVER.ADR.RecipLimit; too many recipients", REPLY, SUB, "exo.recipient_limit", "T1", "split", "exchange_admin"),
+    ("550 5.5.3 RESOLVER.ADR.RecipLimit; too many recipients", REPLY, HVE, "exo.recipient_limit", "T1", "split", "operator"),
+    ("550 5.5.3 Enough", REPLY, ACS, "exo.recipient_limit", "T1", "split", "operator"),
+    ("432 4.3.2 Concurrent connections limit exceeded", REPLY, HVE, "exo.concurrent_connections", "T1", "lane", "nobody"),
+    *(
+        (f"552 5.3.4 {words}", MAIL, kind, "smtp.message_too_large", "PM", "message", "application")
+        for words in ("Message size exceeds fixed maximum message size", "No")
+        for kind in (HVE, ACS, DS, OWN)
+    ),
     ("554 5.6.0 Invalid message content", REPLY, SUB, "smtp.message_malformed", "PM", "message", "application"),
     ("554 5.6.0 Invalid message content, message contains bare linefeeds", REPLY, REL, "smtp.message_malformed", "PM", "message", "application"),
     ("554 5.6.0 STOREDRV.Submit; invalid message content", REPLY, SUB, "smtp.message_malformed", "PM", "message", "application"),
@@ -309,6 +323,8 @@ def test_capitals_do_not_matter(text: str, phase: Phase | None, kind: RouteKind,
 def test_every_entry_is_met_by_a_row() -> None:
     """No entry hides behind another one, and none is there that no row speaks of."""
     met = {found(text, phase, kind) for text, phase, kind, *_ in ROWS + SEEN}
+    for text in ("552 5.3.4 Message size exceeds", "552 5.3.4 No"):  # where nobody says which kind of route
+        met.add(diagnoses.of_reply(Reply.from_text(text), None))
     assert [entry.id for entry in CATALOGUE if not entry.faults and entry not in met] == []
 
 
@@ -361,6 +377,67 @@ def test_a_remedy_has_the_real_names() -> None:
     assert shown["remedy"][0] == (  # type: ignore[index]
         "Set-CASMailbox -Identity noreply@contoso.com -SmtpClientAuthenticationDisabled $false"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "phase", "kinds"),
+    [
+        ("535 5.7.3 Authentication unsuccessful", AUTH, (HVE, ACS, OWN)),
+        ("535 5.7.139 Authentication unsuccessful", AUTH, (HVE, ACS)),
+        ("432 4.3.2 Concurrent connections limit exceeded", REPLY, (HVE, ACS, DS, REL, OWN)),
+        ("550 5.5.3 RESOLVER.ADR.RecipLimit; too many recipients", REPLY, (HVE, ACS, DS, REL, OWN)),
+        ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", MAIL, (HVE, ACS)),
+        ("554 5.2.252 SendAsDenied; a not allowed to send as b", REPLY, (HVE, ACS)),
+        ("552 5.3.4 Message size exceeds fixed maximum message size", MAIL, (HVE, ACS, DS, REL, OWN)),
+    ],
+)
+def test_where_no_mailbox_logs_in_no_mailbox_is_to_be_changed(
+    text: str, phase: Phase, kinds: tuple[RouteKind, ...]
+) -> None:
+    """What is a mailbox's setting at client submission is no remedy for a service that has none."""
+    for kind in kinds:
+        told = " ".join(remedies(found(text, phase, kind), mailbox="login@contoso.com", login="password"))
+
+        assert not re.search(
+            r"CASMailbox|(Mailbox|Permission) .*login@contoso\.com|outlook\.office\.com", told
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (SUB, "Set-Mailbox noreply@contoso.com -MaxSendSize 150MB"),
+        (HVE, "10 MB a message, which no administrator can raise"),
+        (ACS, "10 MB a message. No setting raises it"),
+        (DS, "Set-Mailbox ana@contoso.com -MaxReceiveSize 150MB"),
+        (REL, "150 MB, which no administrator can raise"),
+        (OWN, "Ask the administrator of mail.contoso.com"),
+    ],
+)
+def test_whose_limit_a_message_is_too_large_for(kind: RouteKind, told: str) -> None:
+    """A mailbox's limit is raised by its administrator, a service's by nobody; each kind says which it is."""
+    names = {"mailbox": "noreply@contoso.com", "recipient": "ana@contoso.com", "host": "mail.contoso.com"}
+    shown = found("552 5.3.4 Message size exceeds fixed maximum message size", MAIL, kind).as_json(names)
+    text = " ".join([str(shown["explanation"]), *shown["remedy"]])  # type: ignore[misc]
+
+    assert told in text
+    assert ("-MaxSendSize" in text) is (kind is SUB)
+
+
+def test_which_connector_helps_where_direct_send_is_rejected() -> None:
+    """A partner connector lets direct send in again; only one of type OnPremises relays to the outside."""
+    rejected = found(
+        "550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization", RCPT, DS
+    )
+    _, partner, by_address, by_certificate = remedies(rejected, domain="contoso.com", address="203.0.113.10")
+
+    assert "kind: direct_send" in partner
+    assert "-ConnectorType Partner -SenderDomains contoso.com" in partner
+    assert "-SenderIPAddresses 203.0.113.10 -RestrictDomainsToIPAddresses $true" in partner
+    assert "kind: smtp_relay" in by_address
+    for relay in (by_address, by_certificate):
+        assert "-ConnectorType OnPremises -SenderDomains *" in relay
+        assert "Restrict" not in relay  # for partners only
 
 
 def test_a_name_cannot_add_a_command() -> None:

@@ -219,6 +219,7 @@ REJECT_DIRECT_SEND = "Microsoft: Introducing more control over Direct Send in Ex
 TERRL = "Microsoft: Tenant External Recipient Rate Limit (TERRL)"
 HVE = "Microsoft: Manage high volume emails for Microsoft 365; the reply from one source"
 ACS = "Microsoft: Service limits for Azure Communication Services"
+ACS_LOGIN = "Microsoft: Create credentials for Simple Mail Transfer Protocol (SMTP) authentication"
 BUSY = "Microsoft: 4.7.500-4.7.699 server busy"
 ATTR35 = "Microsoft: Mail sent to the wrong Office 365 region (ATTR35)"
 LEGACY_TLS = "Microsoft: Opt in to the Exchange Online endpoint for legacy TLS clients"

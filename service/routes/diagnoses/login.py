@@ -1,6 +1,8 @@
-"""Refused logins: SMTP AUTH switches, policies, passwords, tokens, accounts of High Volume Email."""
+"""Refused logins: SMTP AUTH switches, policies, passwords, tokens, High Volume Email, Azure's applications."""
 
 from service.routes.diagnoses.entry import (
+    ACS_LOGIN,
+    AZURE,
     EXCHANGE,
     FIX,
     HIGH_VOLUME,
@@ -8,6 +10,7 @@ from service.routes.diagnoses.entry import (
     OAUTH,
     ONE_SOURCE,
     SEEN,
+    SMARTHOST,
     USE_OAUTH,
     WAITS_BY_ITSELF,
     Class,
@@ -21,6 +24,36 @@ from service.routes.diagnoses.entry import (
 _AUTH = phases("auth")
 
 LOGIN: tuple[Diagnosis, ...] = (
+    # -- Azure Communication Services: no mailbox, no switch, no policy of Exchange ----------------
+    Diagnosis(
+        id="acs.application_refused",
+        title="Azure Communication Services refused the login of {mailbox}",
+        explanation="The password is no valid secret of the Entra application, the application has no role on the "
+        "Communication Services resource, or the user name does not lead to both.",
+        who="entra_admin",
+        remedy=(
+            (
+                "Entra ID, App registrations, the application, Certificates & secrets: where its secret has ended, make a new "
+                "one; set the secret's value (not its id) as the login's `password`."
+            ),
+            (
+                "Azure portal, the Communication Services resource, Access control (IAM): give the application the role "
+                "“Communication and Email Service Owner”, or one of your own with "
+                "Microsoft.Communication/CommunicationServices/Read, Microsoft.Communication/CommunicationServices/Write and "
+                "Microsoft.Communication/EmailServices/write."
+            ),
+            (
+                "Compare the login's `username`: the resource's name, the application (client) id and the directory (tenant) "
+                "id, with | between them; or the name of an SMTP username that this resource has (Azure portal, the resource, "
+                "SMTP Usernames), linked to the application."
+            ),
+        ),
+        kind=Class.A,
+        source=ACS_LOGIN,
+        doubt="the wording of the reply, which is known from a log of somebody else",
+        codes=frozenset({535}),
+        kinds=AZURE,
+    ),
     Diagnosis(
         id="exo.smtp_auth_disabled_for_tenant",
         title="SMTP AUTH is switched off for the organisation",
@@ -280,13 +313,40 @@ LOGIN: tuple[Diagnosis, ...] = (
         explanation="The password or token is wrong, or the application is not allowed for the account.",
         who="exchange_admin",
         remedy=(
-            "Check the account's password, or the application's Mail.Send permission.",
+            (
+                "Entra ID, App registrations, {application_id}, API permissions: Office 365 Exchange Online, Mail.Send, "
+                "with admin consent."
+            ),
             "Add-HVEAppAccess -Identity {mailbox} -AppIds <object id of the enterprise application>",
+            "With a password: put the account's present one into Postroom's configuration.",
+        ),
+        with_password=(
+            "Put the present password of the account {mailbox} into Postroom's configuration.",
+            (
+                "If it is right: Get-User -Identity {mailbox} | fl AuthenticationPolicy shows whether a policy refuses passwords; "
+                "security defaults refuse them, too."
+            ),
+            "Or change the account's login in Postroom to `method: oauth`.",
         ),
         kind=Class.A,
         source=HVE,
         codes=frozenset({535}),
         kinds=HIGH_VOLUME,
+    ),
+    Diagnosis(
+        id="smtp.login_refused",
+        title="{host} refused the login",
+        explanation="The organisation's mail server does not accept the user name or the password.",
+        who="operator",
+        remedy=(
+            "Check `login` of the route {route} in Postroom's configuration, and with the server's administrator.",
+            "Where {host} is Exchange Online itself: use `kind: client_submission`, which knows more about its refusals.",
+        ),
+        kind=Class.A,
+        source="RFC 4954, section 6",
+        codes=frozenset({535}),
+        enhanced=r"5\.7\.3|5\.7\.8",
+        kinds=SMARTHOST,
     ),
     *also(
         Diagnosis(

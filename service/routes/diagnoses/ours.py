@@ -302,7 +302,7 @@ OURS: tuple[Diagnosis, ...] = (
                 "Entra ID, App registrations, the application, Certificates & secrets: make a new one and "
                 "put it into the mailbox's login."
             ),
-            "API permissions: Office 365 Exchange Online, SMTP.SendAsApp, with admin consent.",
+            "API permissions: Office 365 Exchange Online, SMTP.SendAsApp (High Volume Email: Mail.Send), with admin consent.",
         ),
         kind=Class.A,
         source=OAUTH,

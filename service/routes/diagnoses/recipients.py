@@ -1,11 +1,16 @@
 """What speaks of one recipient, at RCPT or later."""
 
 from service.routes.diagnoses.entry import (
+    ACS,
+    AZURE,
     EXCHANGE,
+    HIGH_VOLUME,
     HOUR,
     LATE,
+    MX,
     NDR,
     SEEN,
+    SMARTHOST,
     WAITS_BY_ITSELF,
     Class,
     Diagnosis,
@@ -49,6 +54,29 @@ RECIPIENTS: tuple[Diagnosis, ...] = (
         ),
         codes=frozenset({452}),
         enhanced=r"4\.5\.3",
+    ),
+    *also(
+        Diagnosis(
+            id="exo.recipient_limit",
+            title="The message has more recipients than {host} takes at once",
+            explanation="The limit is the service's own and no mailbox's: 50 at High Volume Email and at Azure Communication "
+            "Services.",
+            who="operator",
+            remedy=(
+                (
+                    "Lower `limits.recipients_per_message` of the route {route} to what the service takes. The message is sent in "
+                    "smaller parts at once."
+                ),
+            ),
+            kind=Class.T1,
+            source=ACS,
+            doubt="the wording of the reply",
+            words=r"RESOLVER\.ADR\.RecipLimit|too many recipients",
+            codes=frozenset({550, 554}),
+            kinds=HIGH_VOLUME | AZURE | MX | SMARTHOST,
+            touches=Scope.SPLIT,
+        ),
+        enhanced=r"5\.5\.3",
     ),
     *also(
         Diagnosis(

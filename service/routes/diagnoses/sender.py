@@ -3,7 +3,20 @@
 These replies come at MAIL, at RCPT or only after the content, so words decide and not phases.
 """
 
-from service.routes.diagnoses.entry import CONTINUOUS, FIX, HOUR, HVE, Class, Diagnosis, Scope, Waits, also
+from service.routes.diagnoses.entry import (
+    ACS_LOGIN,
+    AZURE,
+    CONTINUOUS,
+    FIX,
+    HIGH_VOLUME,
+    HOUR,
+    HVE,
+    Class,
+    Diagnosis,
+    Scope,
+    Waits,
+    also,
+)
 
 _DAY = 24 * HOUR
 _BLOCKED_FOR_A_DAY = Waits(first=_DAY, factor=1.0, cap=4 * HOUR)
@@ -70,6 +83,41 @@ SENDERS: tuple[Diagnosis, ...] = (
     ),
     *also(
         Diagnosis(
+            id="acs.sender_not_linked",
+            title="Azure Communication Services does not take {sender} as a sender",
+            explanation="The sender's domain is not verified, not connected to the Communication Services resource, or has no "
+            "such MailFrom address.",
+            who="operator",
+            remedy=(
+                "Azure portal, the Communication Services resource, Email, Domains: connect the domain {domain}.",
+                "Azure portal, the Email Communication Service, {domain}, MailFrom addresses: add {sender}.",
+            ),
+            kind=Class.A,
+            source=ACS_LOGIN,
+            doubt="the wording of the reply, which is known from a log of somebody else",
+            words=r"sender domain has not been linked",
+            touches=Scope.SENDER,
+        ),
+        enhanced=r"5\.7\.60|5\.2\.252",
+        kinds=AZURE,
+    ),
+    *also(
+        Diagnosis(
+            id="hve.sender_not_account",
+            title="High Volume Email takes the account itself as sender only",
+            explanation="The reverse-path or the From header is not the address of the account that logged in.",
+            who="application",
+            remedy=("Send from {mailbox}; answers can go elsewhere by `reply_to`.",),
+            kind=Class.CFG,
+            source=HVE,
+            enhanced=r"5\.7\.62|5\.6\.241",
+            touches=Scope.SENDER,
+        ),
+        enhanced=r"5\.7\.60|5\.2\.252",
+        kinds=HIGH_VOLUME,
+    ),
+    *also(
+        Diagnosis(
             id="exo.send_as_denied",
             title="{mailbox} may not send as {sender}",
             explanation="The mailbox that logged in has no Send As permission for the sender's address. Exchange Online says "
@@ -85,17 +133,6 @@ SENDERS: tuple[Diagnosis, ...] = (
             touches=Scope.SENDER,
         ),
         enhanced=r"5\.7\.60|5\.2\.252",
-    ),
-    Diagnosis(
-        id="hve.sender_not_account",
-        title="High Volume Email takes the account itself as sender only",
-        explanation="The reverse-path or the From header is not the address of the account that logged in.",
-        who="application",
-        remedy=("Send from {mailbox}; answers can go elsewhere by `reply_to`.",),
-        kind=Class.CFG,
-        source=HVE,
-        enhanced=r"5\.7\.62|5\.6\.241",
-        touches=Scope.SENDER,
     ),
     Diagnosis(
         id="hve.no_billing",

@@ -5,13 +5,17 @@ Many are said with a code that calls itself permanent.
 
 from service.routes.diagnoses.entry import (
     ACS,
+    AZURE,
     BUSY,
+    HIGH_VOLUME,
     HOUR,
     IMPROVEMENTS,
     LATE,
     MINUTE,
+    MX,
     NDR,
     SEEN,
+    SMARTHOST,
     TERRL,
     WAITS_BY_ITSELF,
     Class,
@@ -21,7 +25,24 @@ from service.routes.diagnoses.entry import (
     also,
 )
 
+_NO_MAILBOX = HIGH_VOLUME | AZURE | MX | SMARTHOST
+
 THROTTLES: tuple[Diagnosis, ...] = (
+    Diagnosis(
+        id="exo.concurrent_connections",
+        title="{host} finds our connections too many",
+        explanation="The other side takes fewer connections at once than the route {route} opens, or something else uses some "
+        "of them. It publishes no number.",
+        who="nobody",
+        remedy=(WAITS_BY_ITSELF, "If it comes again: lower `limits.connections` of the route {route}."),
+        kind=Class.T1,
+        source=IMPROVEMENTS,
+        doubt="whether this reply comes anywhere but at client submission",
+        words=r"concurrent connections? limit exceeded|sender thread limit exceeded",
+        kinds=_NO_MAILBOX,
+        touches=Scope.LANE,
+        waits=Waits(first=20.0, cap=15 * MINUTE),
+    ),
     Diagnosis(
         id="exo.concurrent_connections",
         title="Too many connections at once for {mailbox}",
