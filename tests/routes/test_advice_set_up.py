@@ -105,6 +105,38 @@ def test_spf_of_mail_that_leaves_from_microsoft() -> None:
     assert any("host" in mark for mark in set_up(Option.CLIENT_SUBMISSION_OAUTH, china).unverified)
 
 
+def test_high_volume_email_is_told_to_its_end() -> None:
+    """OAuth needs an application with Mail.Send before an account can let it in; mail inside asks for no SPF record."""
+    shown = set_up(Option.HIGH_VOLUME_EMAIL, NAMES)
+    steps = " ".join(shown.admin_centre)
+
+    assert "App registrations" in steps
+    assert "Mail.Send → Grant admin consent" in steps
+    assert "SMTP.SendAsApp" not in steps
+    assert shown.spf.record is None
+    assert "No record is needed" in " ".join(shown.spf.notes)
+
+
+def test_azure_gives_the_application_a_role_that_is_enough() -> None:
+    """The built-in role of Microsoft's page, or the three rights that it names for one of one's own."""
+    steps = " ".join(set_up(Option.AZURE_COMMUNICATION_SERVICES, NAMES).admin_centre)
+
+    assert "Communication and Email Service Owner" in steps
+    for right in ("CommunicationServices/Read", "CommunicationServices/Write", "EmailServices/write"):
+        assert f"Microsoft.Communication/{right}" in steps
+
+
+def test_the_service_principal_id_is_found_before_it_is_used() -> None:
+    """What the commands call the service principal id, a command before them shows."""
+    lines = set_up(Option.CLIENT_SUBMISSION_OAUTH, NAMES).powershell
+    shows = next(place for place, line in enumerate(lines) if line.startswith("Get-ServicePrincipal"))
+    uses = [place for place, line in enumerate(lines) if "<service principal id>" in line]
+
+    assert uses
+    assert min(uses) > shows
+    assert "Identity is the service principal id" in lines[shows]
+
+
 def test_commands_have_the_real_names() -> None:
     """PowerShell lines can be pasted; what only an administrator knows stands in angle brackets."""
     oauth = "\n".join(set_up(Option.CLIENT_SUBMISSION_OAUTH, NAMES).powershell)

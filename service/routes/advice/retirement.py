@@ -92,7 +92,7 @@ def judge(kind: RouteKind | None, *, mailbox: str, client_id: str | None, today:
                 affected=False,
                 verdict="High Volume Email keeps taking passwords for now (an earlier announcement said until 2028: unverified).",
                 steps=(
-                    "Nobody has to act now. It takes OAuth too: `Add-HVEAppAccess` lets an application in.",
+                    "Nobody has to act now. It takes OAuth too: an application with Mail.Send, which `Add-HVEAppAccess` lets in.",
                 ),
             )
         case RouteKind.AZURE_COMMUNICATION_SERVICES:
@@ -115,10 +115,17 @@ def judge(kind: RouteKind | None, *, mailbox: str, client_id: str | None, today:
             )
 
 
-REGISTER = (
-    "Entra admin center → App registrations → New registration; API permissions → APIs my organization uses → "
-    "Office 365 Exchange Online → Application permissions → SMTP.SendAsApp → Grant admin consent."
-)
+def register(permission: str) -> str:
+    """Tell how an application gets an identity, a permission of Exchange Online and a credential."""
+    return (
+        "Entra admin center → App registrations → New registration; API permissions → APIs my organization uses → Office 365 "
+        f"Exchange Online → Application permissions → {permission} → Grant admin consent; Certificates & secrets → make a client "
+        "secret, or upload a certificate."
+    )
+
+
+#: For client submission; High Volume Email wants Mail.Send.
+REGISTER = register("SMTP.SendAsApp")
 
 
 def oauth_commands(mailbox: str, client_id: str | None) -> Iterator[str]:
@@ -130,6 +137,7 @@ def oauth_commands(mailbox: str, client_id: str | None) -> Iterator[str]:
         f"New-ServicePrincipal -AppId {client_id or '<client id>'} -ObjectId <object id of the enterprise application>"
         "  # not the object id that App registrations shows"
     )
+    yield "Get-ServicePrincipal | Format-List DisplayName,AppId,ObjectId,Identity  # Identity is the service principal id"
     yield (
         f"Add-MailboxPermission -Identity {quoted(mailbox)} -User <service principal id> -AccessRights FullAccess"
     )

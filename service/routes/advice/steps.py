@@ -17,7 +17,7 @@ from service.mail.address import Address
 from service.routes.advice.needs import IpAddress, Organization, is_public
 from service.routes.advice.options import Option
 from service.routes.advice.powershell import quoted
-from service.routes.advice.retirement import REGISTER, oauth_commands
+from service.routes.advice.retirement import REGISTER, oauth_commands, register
 from service.routes.kinds import CLOUDS, KINDS, Cloud
 from service.routes.route import RouteKind
 
@@ -56,7 +56,7 @@ class Spf:
     """The SPF record that belongs to a way (RFC 7208)."""
 
     domain: str
-    record: str | None  # None: another place shows it
+    record: str | None  # None: none is needed, or another place shows it; the notes say which
     notes: tuple[str, ...]
 
 
@@ -298,6 +298,14 @@ def _spf(option: Option, names: Names) -> Spf:
                 record=None,
                 notes=("The portal shows the record, and DKIM's, when it verifies the domain.", _ONE_RECORD),
             )
+        case Option.HIGH_VOLUME_EMAIL:
+            return Spf(
+                domain=domain,
+                record=None,
+                notes=(
+                    "No record is needed: this mail stays inside Microsoft 365, where SPF is not asked (inferred).",
+                ),
+            )
         case _:
             return Spf(
                 domain=domain,
@@ -493,6 +501,7 @@ _ADMIN_CENTRE: Mapping[Option, Callable[[Names], list[str]]] = {
     ),
     Option.HIGH_VOLUME_EMAIL: lambda _: [
         "Exchange admin center → Mail flow → High Volume Email: add the account and link a billing policy.",
+        f"For OAuth instead of the account's password: {register('Mail.Send')}",
         _TEST,
     ],
     Option.AZURE_COMMUNICATION_SERVICES: lambda names: [
@@ -503,8 +512,13 @@ _ADMIN_CENTRE: Mapping[Option, Callable[[Names], list[str]]] = {
         ),
         "Entra admin center → App registrations: register an application and make a secret.",
         (
-            "Resource → Access control: give it a role with Microsoft.Communication/CommunicationServices/Read and "
-            "Microsoft.Communication/EmailServices/write."
+            "Communication Services resource → Access control (IAM): give the application the role “Communication and Email "
+            "Service Owner”, or one of your own with Microsoft.Communication/CommunicationServices/Read, "
+            "Microsoft.Communication/CommunicationServices/Write and Microsoft.Communication/EmailServices/write."
+        ),
+        (
+            "For a short user name: Communication Services resource → SMTP Usernames: link one to the application, and write it "
+            "as `username`."
         ),
         _TEST,
     ],
