@@ -206,12 +206,22 @@ def _tls(shape: RouteShape, parts: Parts) -> Iterator[str]:
     modes = kind.tls_modes
     if TlsMode.OPPORTUNISTIC in modes and not _is_microsoft(shape, parts.entra.cloud):
         modes |= {TlsMode.NONE}  # an endpoint of one's own, such as a sandbox
-    if tls not in modes:
+    if tls is not TlsMode.REQUIRED and (secret := _secret_of(shape)):
+        remedy = "Set required" + (", or remove login." if TlsMode.OPPORTUNISTIC in modes else ".")
+        yield f"tls: {tls} would let the {secret} go out unprotected; Postroom logs in over TLS only. {remedy}"
+    elif tls not in modes:
         yield f"tls: {tls} is not possible with {shape.kind} at this host. Set {' or '.join(sorted(modes))}."
-    elif tls is not TlsMode.REQUIRED and login_of(shape):
-        yield f"tls: {tls} would let the password of login go out unprotected. Set required, or remove login."
     elif tls is not TlsMode.REQUIRED and certificate_of(shape) and not isinstance(shape, DirectSend):
         yield f"tls: {tls} would let the client certificate go unused. Set required, or remove client_certificate."
+
+
+def _secret_of(shape: RouteShape) -> str | None:
+    """Say what a route proves itself with in its login; None where it has none."""
+    if login_of(shape) is not None:
+        return "password of login"
+    if not mailboxes_of(shape):
+        return None
+    return f"logins of {list_name(shape)}"
 
 
 def _is_microsoft(shape: RouteShape, cloud: Cloud) -> bool:
