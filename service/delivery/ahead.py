@@ -22,7 +22,7 @@ _SECONDS, _MOST = 0.05, 100
 _MEASURED = 0.1
 
 #: Where a reply to the dot takes longer than this, in seconds, nothing waits behind it, and nothing for a seat: a
-#: claim costs little beside it, and what a dead worker had at hand is carried alone, one after another.
+#: claim costs little beside it, and what a dead worker had at hand is carried one after another.
 QUICK = 0.3
 
 #: How long a delivery waits here, or behind the dot of another one, before it goes another way, in seconds.

@@ -21,6 +21,7 @@ import structlog
 from service.delivery.ahead import PATIENCE, Ahead
 from service.delivery.attempt import Attempt, Kit
 from service.delivery.seats import Seat, Seats, close_all
+from service.delivery.suspects import Suspects
 from service.delivery.verdict import Judgement
 from service.ledger import LedgerUnavailable
 from service.ledger.claiming import Claim, Claimed, Wish
@@ -39,23 +40,6 @@ _AT_EVERYTHING = 2.0
 _WORTH_A_JOB = 1.0
 
 Defer = Callable[[str, float], Awaitable[None]]
-
-
-class Suspects:
-    """A delivery that lost a lease may kill its worker: one at a time in a process."""
-
-    def __init__(self) -> None:
-        self.in_hand = False
-        self._waiting: set[Drain] = set()
-
-    def wait(self, drain: "Drain") -> None:
-        self._waiting.add(drain)
-
-    def over(self) -> None:
-        self.in_hand = False
-        waiting, self._waiting = self._waiting, set()
-        for drain in waiting:
-            drain.ring()
 
 
 class Drain:
@@ -155,7 +139,7 @@ class Drain:
             )
             if self._suspects.in_hand:
                 # Before the claim: it may be over before that has come back.
-                self._suspects.wait(self)
+                self._suspects.wait(self.ring)
             asked_at = time.monotonic()
             async with asyncio.timeout(self._kit.policy.lease / 2):
                 claim = await self._kit.ledger.claim(wish, self._limits)
@@ -201,10 +185,13 @@ class Drain:
 
     def _start(self, claimed: Claimed, free: list[Seat], *, asked_at: float) -> None:
         self._kit.keeper.hold(claimed.attempt_id, asked_at=asked_at)
-        if claimed.alone:
-            self._suspects.in_hand = True
-        if claimed.seat is not None:
-            seat = self._sit(claimed.seat)
+        new_seat = None if claimed.seat is None else self._sit(claimed.seat)
+        if claimed.alone and not self._suspects.begin(claimed):
+            self._suspects.wait(self.ring)
+            self._give_back_waiting([claimed])  # another lane's claim was under way, and brought one too
+            return
+        if new_seat is not None:
+            seat = new_seat
         elif free:
             seat = free.pop(0)
         else:
@@ -313,7 +300,7 @@ class Drain:
             self._troubles -= attempt.judgement.trouble is not None
             self._kit.keeper.let_go(claimed.attempt_id)
             if claimed.alone:
-                self._suspects.over()
+                self._suspects.over(claimed)
             if not self._drained or attempt.judgement.outcome is not Outcome.SENT:
                 self.ring()  # what it has put back may be due, and a pause may have come or gone
 

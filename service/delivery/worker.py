@@ -25,7 +25,8 @@ from redis.exceptions import ResponseError
 
 from service.delivery.attempt import Kit
 from service.delivery.bell import QUEUE, Bell, from_json, listen, to_json
-from service.delivery.drain import Drain, Suspects
+from service.delivery.drain import Drain
+from service.delivery.suspects import Suspects
 from service.delivery.tasks import end as end_tasks
 from service.ledger import LedgerUnavailable
 from service.ledger.pace import LaneLimits
@@ -47,7 +48,7 @@ class Worker:
         self._kit = kit
         self._redis = redis
         self._bell = Bell(redis)
-        suspects = Suspects()
+        suspects = Suspects(kit.ledger.acquit)
         self._drains = {
             lane.name: Drain(
                 lane, limits=limits[lane.name], kit=kit, suspects=suspects, defer=self._bell.ring_at

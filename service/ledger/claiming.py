@@ -88,6 +88,7 @@ class Claimed:
     octets: bytes | None = None  # what goes after DATA; None: it is large, and read when it is its turn
     since: datetime | None = None  # when it was accepted, or was to go
     traceparent: str | None = None  # of the span that it was accepted in
+    lost: int = 0  # leases, by earlier attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ _TAKE = """
         UPDATE deliveries d SET due_at = NULL, attempt_id = taken.attempt_id, attempts = d.attempts + 1
           FROM taken WHERE d.id = taken.delivery_id AND d.id IN (SELECT delivery_id FROM before)
         RETURNING d.id, d.message_id, d.application, d.sender, d.route, d.attempts AS number,
-                  d.size, d.expires_at,
+                  d.size, d.expires_at, d.lost,
                   taken.attempt_id, taken.seat, taken.alone
     ), moved AS (
         UPDATE recipients r
@@ -322,6 +323,7 @@ async def _take(
             octets=_opened(seal, row["octets"], row["message_id"]),
             since=row["since"],
             traceparent=row["traceparent"],
+            lost=row["lost"],
         )
         for row in taken
     )

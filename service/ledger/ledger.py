@@ -296,6 +296,11 @@ class Ledger:
         async with transaction(self._engine) as db:
             return await closing.lift_lane(db, lane)
 
+    async def acquit(self, attempt_id: str) -> bool:
+        """Note that a suspect is no longer carried alone: what ends the worker from now on is not laid at its door."""
+        async with transaction(self._engine) as db:
+            return await sweeping.acquit(db, attempt_id)
+
     async def renew(self, attempts: Sequence[str], *, seats: Sequence[str], lease: float) -> sweeping.Kept:
         async with transaction(self._engine) as db:
             return await sweeping.renew(db, attempts, seats=seats, lease=lease)

@@ -7,7 +7,8 @@ are `deferred` and due at once; behind it the peer may have the message, so they
 `uncertain`, and due after `uncertain_after` where the message says `resend`.
 
 A delivery that loses its lease may be the reason for it (a poison message that kills its
-worker). From then on it is claimed alone, and after three leases lost alone it is `held`.
+worker). From then on it is claimed alone, and after three leases lost alone it is `held`. One that has been
+alone for long is acquitted, so that others may be claimed beside it (decision record 0018).
 """
 
 import json
@@ -52,6 +53,14 @@ async def renew(db: AsyncConnection, attempts: Sequence[str], *, seats: Sequence
     kept_attempts = await db.execute(_RENEW_ATTEMPTS, {"ids": sorted(attempts), "lease": lease})
     kept_seats = await db.execute(_RENEW_SEATS, {"ids": sorted(seats), "lease": lease})
     return Kept(attempts=frozenset(kept_attempts.scalars()), seats=frozenset(kept_seats.scalars()))
+
+
+_ACQUIT = text("UPDATE attempts SET alone = false WHERE id = :id AND outcome IS NULL")
+
+
+async def acquit(db: AsyncConnection, attempt_id: str) -> bool:
+    """Note that an attempt is no longer carried alone; say whether it was still under way."""
+    return bool((await db.execute(_ACQUIT, {"id": attempt_id})).rowcount)
 
 
 async def give_back(db: AsyncConnection, seats: Sequence[str]) -> None:

@@ -179,6 +179,21 @@ async def test_a_delivery_that_kills_its_workers_is_held(ledger: Ledger) -> None
     assert other.message_id == innocent
 
 
+async def test_who_was_acquitted_is_not_blamed(ledger: Ledger) -> None:
+    """A suspect beside which others were claimed is no longer alone: losing its lease brings it no nearer to `held`."""
+    suspect = await accepted(ledger)
+    for _ in range(5):
+        (taken,) = (await claim(ledger, lease=GONE)).claimed
+        await ledger.acquit(taken.attempt_id)
+        await rescued(ledger)
+
+    assert await status(ledger, suspect) == "deferred"
+    (again,) = (await claim(ledger)).claimed
+    assert (again.alone, again.lost) == (True, 5)
+    await ledger.close(a_closing(again, Status.SENT))
+    assert not await ledger.acquit(again.attempt_id)
+
+
 async def test_a_worker_with_a_suspect_in_hand_takes_the_innocent_only(ledger: Ledger) -> None:
     """One suspect a process: the others go past it."""
     await accepted(ledger)
