@@ -3,13 +3,14 @@
 1. Claim the state folder; a second `postroom dev` on it is told who has it, and ends with 1.
 2. Start PostgreSQL and Valkey, bring the schema up to date, start the sandbox inside this process.
 3. Write the configuration, start API and worker as children, wait until the API is ready.
-4. Make a key once, send a message, show what the ledger says about it, print how to send the next.
+4. Make two keys once, an application's and the operator's; send a message, show what the ledger says about
+   it, print how to send the next.
 5. Stay up. What dies is started again on the same port and data, and said; what dies again and again
    ends everything, with the last lines of its log.
 6. On SIGINT, SIGTERM or SIGHUP: the API and the worker finish what is in hand, then the servers stop,
    in that order. A second signal does not wait. Ends with 0.
 
-The state folder holds the data of both servers, the logs, the configuration, the key and the sandbox's
+The state folder holds the data of both servers, the logs, the configuration, the keys and the sandbox's
 authority. Deleting it starts anew. `kill -9` of this process ends every other one too (`descent`).
 """
 
@@ -51,6 +52,17 @@ from service.sandbox import Sandbox, contoso
 DEFAULT_PORT = 8025
 DATABASE = "postroom"
 KEY_NAME = "dev"
+#: Who starts this is the operator of it: what the console's pages need, and what pauses a route.
+OPERATOR = "operator"
+OPERATES = (
+    "messages.read",
+    "transcripts.read",
+    "content.read",
+    "routes.read",
+    "routes.check",
+    "operate",
+    "admin",
+)
 SENDERS = (SENDER, "billing@contoso.com", "printer@contoso.com", "hve@contoso.com", "donotreply@contoso.com")
 READY_LIMIT = 60.0  # seconds until the API answers
 SENT_LIMIT = 60.0  # seconds until the first message has come to its end
@@ -132,6 +144,7 @@ class _House:
         self.port = _api_port(port)
         self.config = state / "postroom.yaml"
         self.key_file = state / "api-key"
+        self.operator_file = state / "operator-key"
         self.tenant = contoso(state / "sandbox")
         self.environment = environment_with(self.config)
         self.postgres = LocalPostgres(state / "postgres")
@@ -173,7 +186,12 @@ class _House:
             self.worker.begin()
             await self._until_ready()
         async with self._client() as client:
-            key = await self._key(client)
+            senders = [part for sender in SENDERS for part in ("--senders", sender)]
+            operates = ["--scopes", ",".join(OPERATES)]
+            key, _ = await asyncio.gather(
+                self._key(client, self.key_file, KEY_NAME, *senders),
+                self._key(client, self.operator_file, OPERATOR, *operates),
+            )
             client.headers["Authorization"] = f"Bearer {key}"
             await self._first_message(client)
         _say(_welcome(self, key))
@@ -237,18 +255,15 @@ class _House:
                     raise CannotStart(f"the API is not ready after {READY_LIMIT:.0f} s; see {self.api.log}")
                 await self.stop.pause(0.05)
 
-    async def _key(self, client: httpx2.AsyncClient) -> str:
+    async def _key(self, client: httpx2.AsyncClient, file: Path, name: str, *rights: str) -> str:
         """The key of earlier runs, or a new one where it is missing or not valid any more."""
-        if self.key_file.exists():
-            key = self.key_file.read_text(encoding="ascii").strip()
+        if file.exists():
+            key = file.read_text(encoding="ascii").strip()
             if await _answers(client, "/me", key=key):
                 return key
-        senders = [part for sender in SENDERS for part in ("--senders", sender)]
-        made = await run(
-            "keys", "create", KEY_NAME, *senders, "--json", environment=self.environment, within=30.0
-        )
+        made = await run("keys", "create", name, *rights, "--json", environment=self.environment, within=30.0)
         key = str(json.loads(made)["key"])
-        _write_secret(self.key_file, f"{key}\n")
+        _write_secret(file, f"{key}\n")
         return key
 
     async def _first_message(self, client: httpx2.AsyncClient) -> None:
@@ -303,8 +318,8 @@ def _welcome(house: _House, key: str) -> str:
 Postroom is up.
 
   API      {house.url}    {house.url}/docs
-  console  {house.url}/console    where is my mail? sign in with the key
-  key      {key}    (kept in {house.key_file})
+  console  {house.url}/console    where is my mail? sign in with the operator's key, in {house.operator_file}
+  key      {key}    an application's (kept in {house.key_file})
   sandbox  http://{HOST}:{house.sandbox.http_port}/messages    what it took; /help: the addresses that misbehave
   state    {house.state}    data, logs, postroom.yaml
 

@@ -328,6 +328,12 @@ class SandboxConfig:
         return self
 
 
+_CONSOLE = "99999999-9999-4999-8999-999999999999"
+_OPERATOR = (
+    "messages.read", "transcripts.read", "content.read", "routes.read", "routes.check", "operate", "admin",
+)  # fmt: skip
+
+
 def contoso(state: Path, **changes: Any) -> SandboxConfig:
     """Return the tenant that the documentation shows, with `changes` to any field.
 
@@ -341,7 +347,7 @@ def contoso(state: Path, **changes: Any) -> SandboxConfig:
     described: dict[str, Any] = {
         "tenant_id": "c0ffee00-0000-4000-8000-000000000365",
         "accepted_domains": ("contoso.com", "contoso.onmicrosoft.com"),
-        # One that sends for itself, and one that calls Postroom with access tokens.
+        # One that sends for itself, one that calls Postroom with access tokens, and the console's.
         "applications": (
             application,
             SandboxApplication(
@@ -350,6 +356,18 @@ def contoso(state: Path, **changes: Any) -> SandboxConfig:
                 roles=(),
                 api_roles={"api://postroom": ("messages.send", "messages.read", "transcripts.read")},
             ),
+            SandboxApplication(
+                client_id=_CONSOLE,
+                client_secret="sandbox-console-secret",  # noqa: S106  (a public one, see above)
+                roles=(),
+                redirect_uris=tuple(
+                    f"http://{host}:8025/console/sign-in/entra/back" for host in ("127.0.0.1", "localhost")
+                ),
+            ),
+        ),
+        "people": (
+            SandboxPerson(username="olga@contoso.com", name="Olga, operator", roles={_CONSOLE: _OPERATOR}),
+            SandboxPerson(username="ana@contoso.com", name="Ana, without a role"),
         ),
         "apis": (SandboxApi(identifier="api://postroom", client_id="77777777-7777-4777-8777-777777777777"),),
         "mailboxes": (

@@ -62,13 +62,21 @@ async def up(printed: Path, child: subprocess.Popen[bytes]) -> str:
 async def test_dev_shows_a_ledger_entry_and_leaves_nothing(
     tmp_path: Path, unused_tcp_port: int, end: signal.Signals
 ) -> None:
-    """It sends a first message, prints its entry and a curl line that works, and ends with all its children."""
+    """It sends a first message, prints its entry and a curl line that works, has a key that may operate the routes and one
+    that may not, and ends with all its children.
+    """
     state = tmp_path / "state"
     with dev(state, unused_tcp_port) as (child, printed):
         text = await up(printed, child)
         key = (state / "api-key").read_text().strip()
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as client:
-            answer = await client.post(f"http://127.0.0.1:{unused_tcp_port}/messages", json=a_message())
+        operator = {"Authorization": f"Bearer {(state / 'operator-key').read_text().strip()}"}
+        base = f"http://127.0.0.1:{unused_tcp_port}"
+        async with httpx2.AsyncClient(
+            base_url=base, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        ) as client:
+            answer = await client.post("/messages", json=a_message())
+            refused = await client.post("/routes/azure/pause", json={"reason": "to try"})
+            paused = await client.post("/routes/azure/pause", json={"reason": "to try"}, headers=operator)
         child.send_signal(end)
         await asyncio.to_thread(child.wait, 60)
 
@@ -76,7 +84,10 @@ async def test_dev_shows_a_ledger_entry_and_leaves_nothing(
         assert "250 2.0.0 OK" in text
         assert re.search(r"TLSv1\.[23]", text)
         assert "curl " in text
-        assert (state / "api-key").stat().st_mode & 0o077 == 0
+        assert (refused.status_code, paused.status_code) == (403, 200)
+        assert operator["Authorization"].split()[1] not in text
+        for file in ("api-key", "operator-key"):
+            assert (state / file).stat().st_mode & 0o077 == 0
         await eventually(lambda: processes_of(state) == [], within=30.0)
 
 
