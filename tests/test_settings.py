@@ -399,6 +399,19 @@ def test_what_is_missing(place: Place) -> None:
     )
 
 
+def test_what_is_missing_where_no_file_was_named() -> None:
+    """Who forgot to name the file is told so, and how it is named."""
+    with pytest.raises(BadSettings) as bad:
+        Settings.load(None, {"POSTROOM_REDIS_URL": "redis://cache"})
+
+    assert bad.value.lines == (
+        (
+            "database_url (no file was named: --config, or POSTROOM_CONFIG): is missing. "
+            "Set it, or database_url_file."
+        ),
+    )
+
+
 def test_unknown_names_at_every_level(place: Place) -> None:
     """No group takes a name that it does not know."""
     lines = place.mistakes(

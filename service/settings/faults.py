@@ -27,8 +27,13 @@ _PATTERNS = {
 }
 
 
-def explained(invalid: ValidationError, given: Node, *, names: Collection[str]) -> Iterator[str]:
-    """Say each mistake in a line of its own; `names` are all that there are, to guess what was meant."""
+def explained(
+    invalid: ValidationError, given: Node, *, names: Collection[str], read: str = ""
+) -> Iterator[str]:
+    """Say each mistake in a line of its own; `names` are all that there are, to guess what was meant.
+
+    `read` stands behind the name of a setting that is missing: where it was looked for.
+    """
     for error in invalid.errors(include_url=False, include_input=False):
         location = _as_written(error["loc"])
         if error["type"] in {"union_tag_invalid", "union_tag_not_found"}:
@@ -36,7 +41,9 @@ def explained(invalid: ValidationError, given: Node, *, names: Collection[str]) 
         leaf = leaf_at(given, location)
         if leaf is not None and isinstance(leaf.value, Unread):
             continue  # told already, by the one who could not read it
-        place = f" ({leaf.place})" if leaf else ""
+        place = (
+            f" ({leaf.place})" if leaf else read if error["type"] == "missing" and len(location) == 1 else ""
+        )
         yield f"{dotted(location)}{place}: {_what(error, str(location[-1]), names)}"
 
 

@@ -166,7 +166,8 @@ class Settings(BaseSettings):
         try:
             settings = cls(**values)
         except ValidationError as invalid:
-            lines += explained(invalid, given, names=_names(cls.schema()))
+            read = "" if config is not None else " (no file was named: --config, or POSTROOM_CONFIG)"
+            lines += explained(invalid, given, names=_names(cls.schema()), read=read)
         parts = rules.readable(values)
         lines += rules.mistakes(parts, now=datetime.now(UTC))
         if settings is None or lines:
