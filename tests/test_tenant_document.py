@@ -13,7 +13,8 @@ import yaml
 
 from service.mail.address import Address
 from service.routes.advice import Hosting, Option, Organization
-from service.routes.advice.steps import names_of, set_up
+from service.routes.advice.names import names_of
+from service.routes.advice.steps import set_up
 from service.routes.diagnoses.explain import explain
 from service.routes.route import RouteKind
 from service.settings import Settings

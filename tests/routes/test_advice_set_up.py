@@ -11,9 +11,10 @@ import yaml
 from service.mail.address import Address
 from service.routes.advice import Hosting, Option, Organization
 from service.routes.advice.compare import Mark, Possible, Way, compare
+from service.routes.advice.names import names_of
 from service.routes.advice.powershell import quoted
 from service.routes.advice.retirement import judge, milestones
-from service.routes.advice.steps import names_of, set_up
+from service.routes.advice.steps import set_up
 from service.routes.kinds import Cloud
 from service.routes.route import RouteKind
 from service.settings import BadSettings, Settings

@@ -4,7 +4,8 @@
     options.py       the ways out that there are, also those that Postroom does not go itself
     feasibility.py   what has to hold for each way: a table of conditions
     recommend.py     the ordered rules; the first one that holds gives the recommendation
-    steps.py         settings, SPF record, PowerShell lines and admin-centre steps of one way
+    steps.py         settings, SPF record, PowerShell lines and admin-centre steps of one way,
+                     from names, configuration, guide, sender_policy, commands and centres
     compare.py       the guide's comparison of all ways, for this organisation
     retirement.py    when passwords end, and what to do instead
 

@@ -20,8 +20,9 @@ from service.routes.advice import (
     recommend,
 )
 from service.routes.advice.compare import Comparison, Way, way_of
+from service.routes.advice.names import Names, names_of
 from service.routes.advice.options import NAMES
-from service.routes.advice.steps import Names, names_of, set_up
+from service.routes.advice.steps import set_up
 from service.routes.choice import RouteBook
 from service.routes.route import OAuthLogin, Route, RouteKind
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
