@@ -30,27 +30,29 @@ from service.routes.kinds import (
 from service.routes.mx import Resolver
 from service.routes.route import Account, BasicLogin, Limits, OAuthLogin, Route, RouteKind
 from service.routes.tokens import Entra
-from service.settings.shapes import (
+from service.settings.route_shapes import (
     ApplicationPassword,
     AzureCommunicationServices,
     ClientCertificate,
     ClientSubmission,
     DirectSend,
-    Dns,
-    EntraApplicationShape,
-    EntraShape,
     HighVolumeEmail,
     LimitsShape,
     Mailbox,
     MailboxPassword,
     OAuth,
-    Organization,
     Password,
     RouteShape,
-    SandboxShape,
     Smarthost,
     SmtpRelay,
     TimeoutsShape,
+)
+from service.settings.shapes import (
+    Dns,
+    EntraApplicationShape,
+    EntraShape,
+    Organization,
+    SandboxShape,
 )
 from service.smtp.peer import Peer, Timeouts, TlsMode
 

@@ -35,8 +35,7 @@ from service.settings.build import (
     login_of,
     mailboxes_of,
 )
-from service.settings.rules import Parts, is_public_ipv4, list_name
-from service.settings.shapes import (
+from service.settings.route_shapes import (
     ApplicationPassword,
     AzureCommunicationServices,
     ClientSubmission,
@@ -47,6 +46,7 @@ from service.settings.shapes import (
     RouteShape,
     SmtpRelay,
 )
+from service.settings.rules import Parts, is_public_ipv4, list_name
 
 SOON = timedelta(days=60)  # before its end a certificate or secret is spoken of
 

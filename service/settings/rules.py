@@ -38,21 +38,23 @@ from service.settings.build import (
     rights_of,
     tls_of,
 )
-from service.settings.shapes import (
+from service.settings.route_shapes import (
     AzureCommunicationServices,
     ClientSubmission,
-    ConsoleShape,
     DirectSend,
-    Dispatch,
-    EntraShape,
     HighVolumeEmail,
     Mailbox,
     MailboxPassword,
     OAuth,
-    Organization,
     RouteShape,
-    SandboxShape,
     SmtpRelay,
+)
+from service.settings.shapes import (
+    ConsoleShape,
+    Dispatch,
+    EntraShape,
+    Organization,
+    SandboxShape,
     WebhooksShape,
 )
 from service.settings.values import Names, is_address

@@ -40,6 +40,9 @@ from service.routes.tokens import Entra
 from service.settings import build, redis_url, rules
 from service.settings.cautions import cautions
 from service.settings.faults import explained
+from service.settings.route_shapes import (
+    RouteShape,
+)
 from service.settings.shapes import (
     Api,
     ChecksShape,
@@ -50,7 +53,6 @@ from service.settings.shapes import (
     MetricsShape,
     Organization,
     RetentionShape,
-    RouteShape,
     SandboxShape,
     WebhooksShape,
 )
