@@ -99,6 +99,24 @@ async def test_each_mailbox_is_logged_in() -> None:
     assert PASSWORD not in str(found)
 
 
+async def test_a_password_that_high_volume_email_refuses() -> None:
+    """The remedy speaks of the account's password: not of an application, nor of a mailbox that there is not."""
+    account = Account(
+        address=Address.parse("hve@contoso.com"), login=BasicLogin(username="hve", password="wrong")
+    )
+    async with ScriptedPeer(tls=True, logins={"hve": "right"}) as peer:
+        peer.on("auth", reply="535 5.7.3 Authentication unsuccessful")
+        route = a_route("high-volume", RouteKind.HIGH_VOLUME_EMAIL, accounts=(account,))
+        found = await checked(replace(route, peer=peer.as_peer()))
+
+    refused = step(found, "auth")
+    told = " ".join(refused.remedy)
+    assert refused.diagnosis == "exo.hve_authentication_unsuccessful"
+    assert "present password of the account hve@contoso.com" in told
+    assert "HVEAppAccess" not in told
+    assert "CASMailbox" not in told
+
+
 @pytest.mark.parametrize(
     ("phase", "reply", "status", "words"),
     [

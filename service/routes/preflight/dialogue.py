@@ -221,6 +221,7 @@ def _names(
         "tenant_id": place.tenant_id,
         "address": place.address or "",
         "application_id": login.client_id if isinstance(login, OAuthLogin) else "",
+        "login": "password" if isinstance(login, BasicLogin) else "",
     }
     return {name: value for name, value in names.items() if value}
 
