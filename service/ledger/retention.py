@@ -6,7 +6,7 @@
 | transcripts | the dialogues of attempts, and how their sessions began | since the attempt began |
 | personal | addresses, names, subjects, tags, metadata (`scrubbing`) of messages that are over | since it was accepted |
 | attempts | attempts of messages that are over, and sessions | since the attempt began |
-| events | events | since it happened |
+| events | events, and what webhooks are told of them | since it happened |
 | audit | entries of the audit | since somebody acted |
 
 A step is a transaction of moments on a few hundred rows at most, found by the primary key: names sort by age.
@@ -86,10 +86,18 @@ _WERE_OPEN = text(
 )
 _NOT_OPEN = text("DELETE FROM retention_open WHERE message_id = ANY(:ids)")
 
+# What webhooks are told of an event is a copy of it: nobody would find it for an erasure when the event is gone.
 _DROP_EVENTS = text("""
-    DELETE FROM events WHERE id = ANY(ARRAY(
-        SELECT id FROM (SELECT id, created_at FROM events ORDER BY id LIMIT :most) AS oldest
-         WHERE created_at < :until))
+    WITH gone AS (
+        DELETE FROM events WHERE id = ANY(ARRAY(
+            SELECT id FROM (SELECT id, created_at FROM events ORDER BY id LIMIT :most) AS oldest
+             WHERE created_at < :until))
+        RETURNING id, application
+    ), untold AS (
+        DELETE FROM webhook_deliveries d USING gone, webhooks w
+         WHERE w.application IN (gone.application, '') AND d.webhook_id = w.id AND d.event_id = gone.id
+    )
+    SELECT count(*) FROM gone
 """)
 _DROP_AUDIT = text("""
     DELETE FROM audit WHERE id = ANY(ARRAY(
@@ -176,7 +184,7 @@ async def _attempts(db: AsyncConnection, until: datetime, after: str, most: int)
 
 
 async def _events(db: AsyncConnection, until: datetime, after: str, most: int) -> Step:
-    handled = (await db.execute(_DROP_EVENTS, {"until": until, "most": most})).rowcount
+    handled = int((await db.execute(_DROP_EVENTS, {"until": until, "most": most})).scalar_one())
     return Step(after=after, handled=handled, more=handled == most)
 
 

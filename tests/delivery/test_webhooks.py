@@ -16,7 +16,10 @@ import trustme
 
 from service import wiring
 from service.delivery.calling import retry_after
+from service.delivery.retention import RetentionKeeper
 from service.delivery.webhooks import Schedule, next_wait
+from service.ledger.retention import Retention
+from service.ledger.scrubbing import NOBODY
 from service.settings import Settings
 from tests.delivery.receiver import Receiver
 from tests.house import House, a_house, configuration, processes, smarthost
@@ -472,6 +475,68 @@ async def test_secrets_are_sealed_where_there_is_a_key(
     assert stored.secrets[0].stored.startswith("sealed:v1:")
     assert webhook["secret"].removeprefix("whsec_") not in stored.secrets[0].stored
     assert call.verified(webhook["secret"])
+
+
+# --- what is erased
+
+
+async def test_an_erased_person_is_told_of_no_more(
+    database_url: str, redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    """What is still to be posted, and what is posted again, tells the rest of the event and leaves out the person."""
+    receiver.answers(500)
+    async with a_telling_house(
+        database_url, redis_url, tmp_path, workers=1, webhooks={"retries": ["1h"]}
+    ) as house:
+        webhook = await a_webhook(house, receiver, events=["recipient.sent"])
+        message_id = await house.submit(to="canary@private.example")
+        (first,) = await receiver.has(1)
+        (pending,) = (await house.get(f"/webhooks/{webhook['id']}/deliveries"))["data"]
+        admin = await house.ledger.create_key("privacy", scopes=["admin"], senders=[])
+        headers = {"Authorization": f"Bearer {admin.token}"}
+        asked = await house.client.post(
+            "/erasures", json={"email": "canary@private.example"}, headers=headers
+        )
+        await RetentionKeeper(house.ledger, Retention(), interval=600).round()
+
+        erasure = (await house.client.get(asked.headers["Location"], headers=headers)).json()
+        shown = (await house.client.get(f"/webhooks/{webhook['id']}/deliveries")).text
+        again = await house.client.post(f"/webhooks/{webhook['id']}/deliveries/{pending['id']}/replay")
+        calls = await receiver.has(2)
+
+    assert "canary@private.example" in first.body
+    assert (erasure["status"], erasure["messages"]) == ("finished", 1)
+    assert "canary" not in shown
+    assert again.status_code == 202, again.text
+    told = calls[1].verified(webhook["secret"])
+    assert (told["type"], told["data"]["message"], told["data"]["recipient"]) == (
+        "recipient.sent",
+        message_id,
+        NOBODY,
+    )
+    assert (told["data"]["reply"]["code"], told["data"]["reply"]["text"]) == (250, "")
+
+
+async def test_what_is_told_is_kept_as_long_as_its_event(
+    database_url: str, redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    """With an event goes what webhooks were told of it, and what they were still to be told."""
+    receiver.answers(500)
+    async with a_telling_house(database_url, redis_url, tmp_path, webhooks={"retries": ["1h"]}) as house:
+        webhook = await a_webhook(house, receiver)
+        await house.submit()
+        await house.submit()
+        await receiver.has(2)
+
+        async def is_one_told() -> bool:
+            found = await house.get(f"/webhooks/{webhook['id']}/deliveries")
+            return sorted(each["status"] for each in found["data"]) == ["delivered", "pending"]
+
+        await eventually(is_one_told)
+        await RetentionKeeper(house.ledger, Retention(events=timedelta(0)), interval=600).round()
+
+        left = await house.get(f"/webhooks/{webhook['id']}/deliveries")
+    assert left["data"] == []
 
 
 # --- pure
