@@ -425,6 +425,24 @@ async def test_a_quota_is_counted_and_said(house: House) -> None:
     assert wrong.status_code == 422
 
 
+async def test_more_than_a_whole_quota_is_not_to_be_tried_again(house: House) -> None:
+    """Two a minute: a batch or a merge of three can never be sent, so it is a 422 that points at the list."""
+    auth = await _limited(house, messages_per_minute=2)
+    merged = {name: value for name, value in a_message().items() if name != "to"}
+    merge = {**merged, "merge": [{"to": f"{each}@example.com"} for each in "abc"]}
+
+    batch = await house.client.post("/messages/batch", json=[a_message()] * 3, headers=auth)
+    copies = await house.client.post("/messages", json=merge, headers=auth)
+    fits = await house.client.post("/messages/batch", json=[a_message()] * 2, headers=auth)
+
+    assert [(each.status_code, each.json()["code"]) for each in (batch, copies)] == [
+        (422, "more_than_quota")
+    ] * 2
+    assert [each.json()["errors"][0]["pointer"] for each in (batch, copies)] == ["", "/merge"]
+    assert not batch.json()["retryable"]
+    assert fits.status_code == 202
+
+
 async def test_a_refused_request_uses_no_quota_and_no_key(house: House) -> None:
     """After a 429 the same idempotency key is free, and a replay is not counted."""
     auth = await _limited(house, messages_per_minute=1)

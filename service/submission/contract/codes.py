@@ -142,6 +142,8 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (422, "not_with_merge", _DRAFT, "`merge` names the recipients.", "Leave one of them out."),
     (422, "not_in_a_batch", "BatchItemIn", "A message of a batch cannot have this field.", "Use `POST /messages` or `POST /messages/plan`."),
     (422, "not_supported_yet", _DRAFT, "This version does not carry out this field.", "Leave it out."),
+    (422, "batch_size", "send_batch", "A batch has no messages, or more than 500.", "Send 1 to 500 at a time."),
+    (422, "more_than_quota", _SENDS, "The request has more messages than the key may ever send in a minute or a day.", "Send fewer at a time; `GET /me` has the quota."),
     (422, "too_many_recipients", _DRAFT, "The message, or all messages of the request together, have too many recipients.", "Send several messages, or several requests."),
     (422, "not_with_raw", _DRAFT, "`raw` is the whole message; this field cannot stand beside it.", "Leave one of them out."),
     (422, "not_base64", _DRAFT, "This is not base64 (RFC 4648, section 4).", "Encode it with the standard alphabet and padding."),
@@ -273,7 +275,7 @@ REFUSED = "refused"
 
 
 #: What stands under `/emails` only, where problems have Resend's form.
-RESEND = frozenset({"message_busy", "not_in_this_state", "batch_size"})
+RESEND = frozenset({"message_busy", "not_in_this_state"})
 
 
 def codes_of(traits: Collection[str], status: int) -> list[Code]:

@@ -226,7 +226,7 @@ class Desk:
                     self._in_hand.use(key.application, request)
                 return Taken(results=ordered, uses=outcome.uses, text=whole[0].answer if whole else None)
             if isinstance(outcome, OverQuota):
-                raise over_quota(outcome)
+                raise over_quota(outcome, asked=list(messages))
             if isinstance(outcome, Busy):
                 break
             # A key was taken meanwhile, by another process.
@@ -299,8 +299,7 @@ class Desk:
             detail = (
                 f"The messages of one request may have {limits.recipients_together:,} recipients together."
             )
-            place = "/merge" if asked[0].at[:1] == ("merge",) else ""
-            raise unprocessable(place, "too_many_recipients", detail)
+            raise unprocessable(_list_of(asked), "too_many_recipients", detail)
 
         def read() -> None:
             for each in asked:
@@ -494,6 +493,11 @@ def _all_of(refused: Mapping[Asked, Problem]) -> Problem:
     return invalid(errors[:100])
 
 
+def _list_of(asked: Sequence[Asked]) -> str:
+    """Point at the list in which the messages of a request stand."""
+    return "/merge" if asked[0].at[:1] == ("merge",) else ""
+
+
 # -- quotas ----------------------------------------------------------------------------------
 
 
@@ -512,8 +516,14 @@ def quota_headers(uses: Sequence[Use]) -> dict[str, str]:
     ])  # fmt: skip
 
 
-def over_quota(found: OverQuota) -> Problem:
-    """Refuse what would go beyond the key's quota."""
+def over_quota(found: OverQuota, *, asked: Sequence[Asked]) -> Problem:
+    """Refuse what would go beyond the key's quota: now, or whenever it is asked for."""
+    for use in found.uses:
+        if use.most < len(asked):
+            detail = (
+                f"This key may send {use.most:,} messages a {use.span}; these are {len(asked):,} at once."
+            )
+            return unprocessable(_list_of(asked), "more_than_quota", detail)
     tightest = max((use for use in found.uses if use.left <= 0), key=lambda use: use.resets_in, default=None)
     if tightest is None:
         tightest = min(found.uses, key=lambda use: use.left)
