@@ -328,7 +328,7 @@ class SandboxConfig:
         return self
 
 
-_CONSOLE = "99999999-9999-4999-8999-999999999999"
+_CONSOLE = "66666666-6666-4666-8666-666666666666"
 _OPERATOR = (
     "messages.read", "transcripts.read", "content.read", "routes.read", "routes.check", "operate", "admin",
 )  # fmt: skip
