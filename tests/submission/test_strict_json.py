@@ -67,3 +67,26 @@ def test_what_cannot_be_stored_is_found_at_any_depth(body: bytes, code: str) -> 
         parse(body, names=("a", "b"))
 
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "pointer"),
+    [
+        (b'{"from":NaN}', "not_a_number", "/from"),
+        (b'{"from":1e400}', "number_too_large", "/from"),
+        (b'[{"to":["a",9007199254740993]}]', "number_too_large", "/0/to/1"),
+        (b'{"from":"a","from":"b"}', "duplicate_name", "/from"),
+        (b'{"to":[{"email":1,"email":2}]}', "duplicate_name", "/to/0/email"),
+        (b'{"metadata":{"canary":1,"canary":2}}', "duplicate_name", "/metadata"),
+        (b'{"canary":{"x":1},"canary":2}', "duplicate_name", ""),
+        (b'{"to":[' + b"[" * 60 + b"NaN" + b"]" * 61 + b"}", "not_a_number", ""),
+        (b'{"to":[NaN]} x', "not_a_number", ""),
+        (b'{"from":NaN,"text":"' + b"x" * 300_000 + b'"}', "not_a_number", ""),
+    ],
+)
+def test_what_cannot_be_read_is_named(body: bytes, code: str, pointer: str) -> None:
+    """The pointer leads to the value, or to the name that stands twice, and ends where the caller's names begin."""
+    with pytest.raises(Problem) as refused:
+        parse(body, names=("from", "to", "email", "metadata", "text"))
+
+    assert [(each.code, each.pointer) for each in refused.value.errors] == [(code, pointer)]

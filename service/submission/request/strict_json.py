@@ -8,7 +8,8 @@ everything that cannot be written down again exactly is refused here, with its p
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from service.submission.problems import Problem, unprocessable
@@ -17,6 +18,9 @@ DEPTH = 32
 
 #: Values of one body, names among them, and so what its reading may cost: each is a thing of its own in memory.
 VALUES = 1_200_000
+
+#: A larger body is not read once more to find the place of what cannot be read; its refusal has no pointer then.
+_READ_AGAIN = 256 * 1024
 
 #: What an object costs beside its members, in values: it is made by a function of ours.
 _OBJECT = 3
@@ -84,6 +88,8 @@ def parse(octets: bytes, *, names: Collection[str]) -> Any:
     except json.JSONDecodeError as exc:
         detail = f"The body is not JSON: line {exc.lineno}, column {exc.colno}."
         raise _broken("not_json", detail) from None
+    except Problem as unread:
+        raise (_placed(text, names) if len(octets) <= _READ_AGAIN else None) or unread from None
     _check(value, names, texts=_SUSPICIOUS.search(octets) is not None)
     return value
 
@@ -108,10 +114,13 @@ def _broken(code: str, detail: str) -> Problem:
     return Problem(status=400, code=code, detail=detail)
 
 
+_TWICE = "A name stands twice in one object."
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise unprocessable("", "duplicate_name", "A name stands twice in one object.")
+        raise unprocessable("", "duplicate_name", _TWICE)
     return members
 
 
@@ -132,6 +141,54 @@ def _number(digits: str) -> float:
     if not math.isfinite(value):
         raise unprocessable("", "number_too_large", "A number is larger than a double can hold.")
     return value
+
+
+class _Members(list[tuple[str, Any]]):
+    """An object with all its members, also those of one name."""
+
+
+def _left(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Leave a problem where the value would stand."""
+
+    def value_or_problem(written: str) -> Any:
+        try:
+            return read(written)
+        except Problem as problem:
+            return problem
+
+    return value_or_problem
+
+
+def _placed(text: str, names: Collection[str]) -> Problem | None:
+    """Read what was refused once more, and say where it is wrong."""
+    with suppress(json.JSONDecodeError, RecursionError):  # what is behind the mistake may be none of JSON
+        value = json.loads(
+            text,
+            object_pairs_hook=_Members,
+            parse_constant=_left(_constant),
+            parse_int=_left(_integer),
+            parse_float=_left(_number),
+        )
+        return _first_wrong(value, (), names)
+    return None
+
+
+def _first_wrong(value: Any, path: tuple[object, ...], names: Collection[str]) -> Problem | None:
+    """Find the first problem, or name that stands twice, as deep as a body may be."""
+    if isinstance(value, Problem):
+        return unprocessable(pointer_to(path, names), value.code, value.detail)
+    if len(path) > DEPTH:
+        return None
+    seen: set[str] = set()
+    for step, each in value if isinstance(value, _Members) else enumerate(value):
+        here = (*path, step)
+        if step in seen:
+            return unprocessable(pointer_to(here, names), "duplicate_name", _TWICE)
+        if isinstance(step, str):
+            seen.add(step)
+        if isinstance(each, list | Problem) and (found := _first_wrong(each, here, names)) is not None:
+            return found
+    return None
 
 
 def _check(root: Any, names: Collection[str], *, texts: bool) -> None:
