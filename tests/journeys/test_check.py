@@ -302,7 +302,7 @@ async def test_each_kind_of_route_is_checked(world: World) -> None:
     [
         ({"port": 465}, "465 is for TLS from the first octet, which Microsoft 365 does not offer"),
         ({"host": "52.97.1.2"}, "is an IP address, and Microsoft's addresses change"),
-        ({"tls": "none"}, "tls: none is not possible"),
+        ({"tls": "none"}, "tls: none would let the logins of mailboxes go out unprotected"),
     ],
 )
 async def test_what_the_rules_find_is_said_at_the_start(
