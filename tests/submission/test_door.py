@@ -139,6 +139,53 @@ async def test_a_whole_message_can_be_given(house: House) -> None:
     assert in_json.json()["message_id"] == as_body.json()["message_id"] == "<own@contoso.com>"
 
 
+@pytest.mark.parametrize(
+    ("query", "code", "pointer"),
+    [
+        ("envelope_to=ana@example.com", "envelope_missing", "?envelope_from"),
+        ("envelope_from=noreply@contoso.com", "envelope_missing", "?envelope_to"),
+        ("envelope_from=evil&envelope_to=ana@example.com", "no_at", "?envelope_from"),
+        ("envelope_from=noreply@contoso.com&envelope_to=ana@example.com&envelope_to=evil", "no_at", "?envelope_to"),
+        ("envelope_from=evil@fabrikam.com&envelope_to=ana@example.com", "sender_not_allowed", "?envelope_from"),
+        ("envelope_from=a@b.c&envelope_from=noreply@contoso.com&envelope_to=ana@example.com", "repeated", "?envelope_from"),
+        ("envelope_from=noreply@contoso.com&envelope_to=ana@example.com&cc=x", "unknown_parameter", ""),
+    ],
+)  # fmt: skip
+async def test_a_wrong_envelope_is_named_where_it_stands(
+    house: House, query: str, code: str, pointer: str
+) -> None:
+    """The envelope of a message/rfc822 is in the query, so problems point there; nothing is taken for another."""
+    key = await house.ledger.create_key("one", scopes=["messages.send"], senders=["noreply@contoso.com"])
+
+    answer = await house.client.post(
+        f"/messages?{query}",
+        content=b"From: noreply@contoso.com\r\n\r\nx\r\n",
+        headers={"Content-Type": "message/rfc822", "Authorization": f"Bearer {key.token}"},
+    )
+
+    assert answer.json()["code"] == code, answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "pointer"),
+    [
+        ({"to": ["ana@example.com"] * 1001}, "too_long", "/to"),
+        ({"to": [{"email": "ana@example.com", "x": 1}]}, "unknown_field", "/to/0"),
+        ({"from": {"name": "Ana"}}, "required", "/from/email"),
+        ({"cc": [{"email": 7}]}, "string_type", "/cc/0/email"),
+    ],
+)
+async def test_a_value_of_two_kinds_is_judged_as_what_it_is(
+    house: House, changes: dict[str, Any], code: str, pointer: str
+) -> None:
+    """A list with a mistake is told the mistake, and not that it is no string, although a string would do, too."""
+    answer = await post(house, json.dumps(a_message(**changes)).encode())
+
+    assert [(error["pointer"], error["code"]) for error in answer.json()["errors"]] == [(pointer, code)]
+    assert answer.json()["code"] == code
+
+
 async def test_keys_open_only_what_they_may(house: House) -> None:
     """401 without a key, 403 for a missing scope or a foreign sender, 404 for another application's message."""
     message_id = await house.submit()

@@ -57,6 +57,8 @@ class Asked:
 
     def misplaced(self, problem: Problem) -> Problem:
         """Let a problem's pointers begin at the root of the request."""
+        if self.raw is not None:
+            return in_query(problem)
         return replace(problem, errors=[self._placed(error) for error in problem.errors])
 
     def _placed(self, error: FieldError) -> FieldError:
@@ -64,6 +66,16 @@ class Asked:
         if self.own is not None and first and first not in self.own:
             return error  # said once for all copies
         return replace(error, pointer="".join(f"/{step}" for step in self.at) + error.pointer)
+
+
+def in_query(problem: Problem) -> Problem:
+    """Let a problem point at the query, where the envelope of a message/rfc822 stands."""
+    places = {"from": "?envelope_from", "to": "?envelope_to"}
+    errors = [
+        replace(error, pointer=places.get(error.pointer[1:].split("/")[0], error.pointer))
+        for error in problem.errors
+    ]
+    return replace(problem, errors=errors)
 
 
 def asked_of(shape: MessageIn, *, at: tuple[object, ...] = ()) -> list[Asked]:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -24,7 +24,7 @@ from service.submission import models, representation
 from service.submission.door import BODY, Budget, Door, guarded, json_body, refusals
 from service.submission.history.expectations import Expectations
 from service.submission.intake.desk import Desk, Repeated, Taken, answer
-from service.submission.intake.messages import Asked, asked_of
+from service.submission.intake.messages import Asked, asked_of, in_query
 from service.submission.problems import FieldError, Problem, invalid, unprocessable
 from service.submission.request.headers import content_type, given, idempotency_key, request_id
 from service.submission.request.query import parameters
@@ -37,6 +37,9 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
 #: Seconds that a request may wait for its messages' end.
 LONGEST_WAIT = 60.0
+
+#: What a whole message brings along in the query.
+_ENVELOPE = ("envelope_from", "envelope_to")
 
 _PAUSES = (0.03, 0.05, 0.1, 0.2, 0.4)  # between two looks, in seconds; the last one stays
 
@@ -238,14 +241,16 @@ class _Sending:
 
     def _read(self, request: Request, kind: str, body: bytes) -> tuple[models.MessageIn, list[Asked]]:
         if kind == "message/rfc822":
-            query = request.query_params
-            sender, recipients = query.get("envelope_from"), query.getlist("envelope_to")
-            _only(request, {"envelope_from", "envelope_to"})
-            if not sender or not recipients:
-                raise unprocessable(
-                    "", "envelope_missing", "Give envelope_from and envelope_to in the query."
-                )
-            shape = validated(models.MessageIn, {"from": sender, "to": list(recipients)})
+            query = parameters(request, _ENVELOPE, repeatable={"envelope_to"})
+            for name in _ENVELOPE:
+                if not query.get(name):
+                    detail = "Give envelope_from and envelope_to in the query."
+                    raise unprocessable(f"?{name}", "envelope_missing", detail)
+            recipients = request.query_params.getlist("envelope_to")
+            try:
+                shape = validated(models.MessageIn, {"from": query["envelope_from"], "to": recipients})
+            except Problem as problem:
+                raise in_query(problem) from None
             return shape, [Asked(shape=shape, raw=body)]
         parameters(request, ())
         shape = validated(models.MessageIn, parse_object(body, names=names_of(models.MessageIn)))
@@ -355,12 +360,6 @@ def _content_type(request: Request) -> str:
         detail = "Send application/json, or a whole message as message/rfc822."
         raise Problem(status=415, code="unsupported_media_type", detail=detail)
     return kind
-
-
-def _only(request: Request, names: Collection[str]) -> None:
-    if any(name not in names for name in request.query_params):
-        detail = "There is a parameter here that this endpoint does not know."
-        raise unprocessable("", "unknown_parameter", detail)
 
 
 def _strict(request: Request) -> bool:

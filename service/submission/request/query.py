@@ -74,16 +74,9 @@ def parameters(
         if open_names is not None and name.startswith(f"{open_names}[") and name.endswith("]"):
             contract = open_names
         if contract is None:
-            raise invalid(
-                [
-                    FieldError(
-                        pointer="",
-                        code="unknown_parameter",
-                        detail="There is a parameter here that this endpoint does not know. "
-                        f"It knows {', '.join(sorted(known))}{f', {open_names}[…]' if open_names else ''}.",
-                    )
-                ]
-            )
+            names = ", ".join([*sorted(known), *([f"{open_names}[…]"] if open_names else [])]) or "none"
+            detail = f"There is a parameter here that this endpoint does not know. It knows {names}."
+            raise invalid([FieldError(pointer="", code="unknown_parameter", detail=detail)])
         if name in found and name not in repeatable:
             raise wrong(contract, "repeated", "This parameter stands twice.")
         if _UNPRINTABLE.search(name) or _UNPRINTABLE.search(value):

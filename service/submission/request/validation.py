@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from service.submission.door import Door
 from service.submission.problems import FieldError, Problem, invalid
@@ -39,6 +40,11 @@ _DETAILS = {
     "model_type": "This has to be a string or an object.",
     "model_attributes_type": "This has to be a string or an object.",
 }
+
+#: The value is of another kind altogether.
+_KINDS = frozenset({
+    "string_type", "list_type", "dict_type", "bool_type", "int_type", "float_type", "model_type", "model_attributes_type",
+})  # fmt: skip
 
 #: Mistakes that pydantic may list, and unknown names of one object that are kept where there are more.
 _MANY, _STRANGE = 5_000, 10
@@ -119,7 +125,9 @@ def field_errors(
     """Say what is wrong, field by field, up to fifty of them."""
     found: dict[tuple[str, str], FieldError] = {}
     prefix = "".join(f"/{step}" for step in at)
-    for error in exc.errors(include_url=False, include_context=False, include_input=False)[:50]:
+    for error in _of_the_branch(
+        exc.errors(include_url=False, include_context=False, include_input=False)[:50]
+    ):
         kind = error["type"]
         # A union names its branches in the path; they are no names of the contract.
         pointer = prefix + pointer_to([step for step in error["loc"] if not _is_branch(step)], names)
@@ -127,6 +135,30 @@ def field_errors(
         detail = _DETAILS.get(kind, "This value does not have the form that is needed here.")
         found.setdefault((pointer, code), FieldError(pointer=pointer, code=code, detail=detail))
     return list(found.values())
+
+
+def _of_the_branch(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out what the other branches of a union say of a value that is of one of its kinds.
+
+    A list with a wrong entry is no string either, but nobody asked for one.
+    """
+    entered = {
+        error["loc"][:place]
+        for error in errors
+        for place, step in enumerate(error["loc"])
+        if _is_branch(step) and not _is_miss(error, place)
+    }
+    return [
+        error
+        for error in errors
+        if not (_is_miss(error, len(error["loc"]) - 1) and error["loc"][:-1] in entered)
+    ]
+
+
+def _is_miss(error: ErrorDetails, place: int) -> bool:
+    """Say whether a value is not of the kind that the branch in this place of its path wants."""
+    last = 0 <= place == len(error["loc"]) - 1
+    return last and error["type"] in _KINDS and _is_branch(error["loc"][place])
 
 
 def _is_branch(step: object) -> bool:
