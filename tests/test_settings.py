@@ -528,6 +528,7 @@ RULES: list[Rule] = [
         smarthost(tls="opportunistic", login={"method": "basic", "username": "u", "password": "p"}),
         "routes[0].tls: opportunistic would let the password",
     ),
+    (smarthost(host="smtp.office365.com"), "routes[0].host: is the endpoint of client submission, which takes nothing without a login"),
     (smarthost(host=None), "routes[0].host: is missing, and a smarthost route has no usual one"),
     (direct_send(host=None), "routes[0].host: is missing, and a direct_send route has no usual one. Set host or mx_of."),
     (direct_send(mx_of="contoso.com"), "routes[0].mx_of: host is given too"),

@@ -47,6 +47,7 @@ from service.settings.route_shapes import (
     MailboxPassword,
     OAuth,
     RouteShape,
+    Smarthost,
     SmtpRelay,
 )
 from service.settings.shapes import (
@@ -184,6 +185,8 @@ def _endpoint(shape: RouteShape, host: str) -> Iterator[str]:
             f"host: is the endpoint of client submission, and {shape.kind} goes to the tenant's MX (the guide). "
             "Set mx_of, or host as the MX record has it."
         )
+    if isinstance(shape, Smarthost) and host in submission and shape.login is None:
+        yield "host: is the endpoint of client submission, which takes nothing without a login. Use kind: client_submission."
     if isinstance(shape, ClientSubmission) and is_below(host, MX_DOMAINS):
         yield (
             "host: is an MX endpoint, which takes no logins. Remove host, or use kind: direct_send or smtp_relay."
