@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.ledger import Ledger, LedgerUnavailable
 from service.ledger.pace import LaneLimits
@@ -182,4 +183,18 @@ async def _on_refusal(request: Request, exc: Exception) -> Response:
     response = problem.response(request_id(request))
     for name, value in (exc.headers or {}).items():
         response.headers[name] = value
+    if exc.status_code == 405:
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """List the methods of a path (RFC 9110, section 10.2.1): the framework names those of one of its routes."""
+    return [
+        method
+        for method in ("GET", "POST", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]

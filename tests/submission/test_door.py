@@ -246,6 +246,21 @@ async def test_every_refusal_is_a_problem(house: House, method: str, path: str, 
         assert answer.json()["code"]
 
 
+async def test_a_wrong_method_is_told_the_right_ones(house: House) -> None:
+    """`Allow` lists every method of the path, with and without /v1."""
+    paths = ("/messages", "/v1/messages", "/messages/msg_x", "/templates/tpl_x", "/messages/msg_x/cancel")
+
+    allowed = {path: (await house.client.put(path)).headers["allow"] for path in paths}
+
+    assert allowed == {
+        "/messages": "GET, POST",
+        "/v1/messages": "GET, POST",
+        "/messages/msg_x": "GET, PATCH",
+        "/templates/tpl_x": "GET, PATCH, DELETE",
+        "/messages/msg_x/cancel": "POST",
+    }
+
+
 async def test_other_content_types_and_large_bodies_are_refused(house: House) -> None:
     """415 for a form, 413 for a body over the limit."""
     form = await post(house, b"a=b", "application/x-www-form-urlencoded")
