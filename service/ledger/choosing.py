@@ -55,7 +55,8 @@ _HEADS = """
 """
 
 # Within a priority: the first of each application, the one that was served longest ago before the others,
-# then the second of each, and so on.
+# then the second of each, and so on. `coalesce`: what was picked is locked by its key, and not found by the index of
+# all that is due anywhere.
 _DUE = (
     _HEADS  # noqa: S608  (our own words)
     + """, ready AS (
@@ -85,7 +86,7 @@ _DUE = (
            (SELECT count(DISTINCT application) FROM ready) AS applications,
            (SELECT min(due_at) FROM heads) AS first_due, (SELECT min(due_at) FROM next) AS next_due
       FROM picked JOIN deliveries d ON d.id = picked.id
-     WHERE d.due_at <= $3
+     WHERE coalesce(d.due_at) <= $3
      ORDER BY picked.place
        FOR UPDATE OF d SKIP LOCKED
 """

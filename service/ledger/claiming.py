@@ -116,19 +116,21 @@ _STANDING = """
              FROM connections WHERE lane = $1 AND lease_until > clock.now) AS seats
 """
 
-# `coalesce`: recipients are found by their delivery, and not by the index of states (see `taken`).
+# `coalesce`: recipients are found by their delivery, and not by the index of states (see `taken`). Deliveries are
+# named twice, as rows and as $7: by rows alone, a plan that is made while tables are small reads a whole index.
 _TAKE = """
     WITH taken AS (
         SELECT * FROM jsonb_to_recordset($1::jsonb) AS row(
             delivery_id text, attempt_id text, seat text, alone boolean)
     ), before AS (
         SELECT r.delivery_id, r.message_id, r.position, r.status FROM recipients r
-          JOIN taken ON taken.delivery_id = r.delivery_id
-         WHERE coalesce(r.status) IN ('scheduled', 'queued', 'deferred', 'uncertain') AND r.due_at <= $2
+         WHERE r.delivery_id = ANY($7::text[])
+           AND coalesce(r.status) IN ('scheduled', 'queued', 'deferred', 'uncertain') AND r.due_at <= $2
            FOR UPDATE OF r
     ), claimed AS (
         UPDATE deliveries d SET due_at = NULL, attempt_id = taken.attempt_id, attempts = d.attempts + 1
-          FROM taken WHERE d.id = taken.delivery_id AND d.id IN (SELECT delivery_id FROM before)
+          FROM taken
+         WHERE d.id = ANY($7::text[]) AND d.id = taken.delivery_id AND d.id IN (SELECT delivery_id FROM before)
         RETURNING d.id, d.message_id, d.application, d.sender, d.route, d.attempts AS number,
                   d.size, d.expires_at, d.lost,
                   taken.attempt_id, taken.seat, taken.alone
@@ -298,7 +300,9 @@ async def _take(
         }
         for index, delivery in enumerate(deliveries)
     ]
-    taken = await fetch(_TAKE, json.dumps(rows), now, wish.lane, wish.worker, wish.lease, _SMALL)
+    taken = await fetch(
+        _TAKE, json.dumps(rows), now, wish.lane, wish.worker, wish.lease, _SMALL, list(deliveries)
+    )
     return tuple(
         Claimed(
             attempt_id=row["attempt_id"],

@@ -132,7 +132,7 @@ _JUDGE = text("""
     RETURNING a.id
 """)
 
-# A recipient follows its attempt's verdict only while it is still in that attempt's hand.
+# What rows name is named as an array too, see `taken`. A recipient follows its attempt's verdict only while it is still in that attempt's hand.
 _MOVE = text("""
     UPDATE recipients r
        SET status = row.status, reason = row.reason, reply = coalesce(row.reply, r.reply), error = row.error,
@@ -143,8 +143,8 @@ _MOVE = text("""
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            message_id text, position smallint, attempt_id text, status text, reason text, reply jsonb,
            error jsonb, due_in float8, counts boolean, final boolean)
-     WHERE r.message_id = row.message_id AND r.position = row.position AND r.attempt_id = row.attempt_id
-       AND coalesce(r.status) = :status
+     WHERE r.message_id = ANY(:messages) AND r.message_id = row.message_id AND r.position = row.position
+       AND r.attempt_id = row.attempt_id AND coalesce(r.status) = :status
     RETURNING r.message_id, r.position
 """)
 
@@ -157,7 +157,8 @@ _SETTLE = text("""
       LEFT JOIN LATERAL (
            SELECT min(due_at) AS due_at, nullif(count(*), 0) AS recipients FROM recipients
             WHERE delivery_id = wanted.id AND finished_at IS NULL) AS open ON true
-     WHERE d.id = wanted.id AND (d.attempt_id IS NULL OR d.attempt_id = ANY(:attempts))
+     WHERE d.id = ANY(:deliveries) AND d.id = wanted.id
+       AND (d.attempt_id IS NULL OR d.attempt_id = ANY(:attempts))
 """)
 
 _LANE_WELL = text("""
@@ -215,7 +216,8 @@ async def close(db: AsyncConnection, closings: Sequence[Closing]) -> None:
     ours = [closing for closing in closings if closing.attempt_id in judged]
     if ours:
         rows = json.dumps([row for closing in ours for row in _recipient_rows(closing)])
-        await db.execute(_MOVE, {"rows": rows, "status": Status.SENDING})
+        messages = sorted({closing.message_id for closing in ours})
+        await db.execute(_MOVE, {"rows": rows, "status": Status.SENDING, "messages": messages})
         halved = [{"delivery_id": c.delivery_id, "new_id": new_id("dlv")} for c in ours if c.split]
         if halved:
             await db.execute(_SPLIT, {"rows": json.dumps(halved)})
@@ -304,7 +306,8 @@ async def _close_late(db: AsyncConnection, closing: Closing) -> None:
     if before != Outcome.UNCERTAIN or closing.outcome == Outcome.UNCERTAIN:
         return
     rows = json.dumps(_recipient_rows(closing))
-    moved = (await db.execute(_MOVE, {"rows": rows, "status": Status.UNCERTAIN})).all()
+    late = {"rows": rows, "status": Status.UNCERTAIN, "messages": [closing.message_id]}
+    moved = (await db.execute(_MOVE, late)).all()
     if len(moved) == len(closing.recipients):
         await db.execute(
             _LATE_OUTCOME,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # `coalesce` keeps PostgreSQL from going by the index of what is open: with an old snapshot in the database, a
 # dump's for example, that one still has all that was closed since. Each row is found by its key.
+# What rows name is named once more as an array: by rows alone, a plan that is made while tables are small reads a
+# whole index, and stays when they have grown.
 # Attempts are locked in the order of their names wherever several are: a renewal has all of a worker's.
 _JUDGE = """
     WITH mine AS MATERIALIZED (
@@ -50,8 +52,8 @@ _MOVE = """
            tries = r.tries + 1, updated_at = clock_timestamp(), finished_at = clock_timestamp()
       FROM jsonb_to_recordset($1::jsonb) AS row(
            message_id text, position smallint, attempt_id text, reason text, reply jsonb)
-     WHERE r.message_id = row.message_id AND r.position = row.position AND r.attempt_id = row.attempt_id
-       AND coalesce(r.status) = 'sending' AND row.attempt_id = ANY($2)
+     WHERE r.message_id = ANY($3) AND r.message_id = row.message_id AND r.position = row.position
+       AND r.attempt_id = row.attempt_id AND coalesce(r.status) = 'sending' AND row.attempt_id = ANY($2)
 """
 
 # The delivery is due when the first of its open recipients is; it is over when none is open.
@@ -64,7 +66,7 @@ _SETTLE = """
           LEFT JOIN LATERAL (
                SELECT min(due_at) AS due_at, nullif(count(*), 0) AS recipients FROM recipients
                 WHERE delivery_id = wanted.id AND finished_at IS NULL) AS open ON true
-         WHERE d.id = wanted.id AND (d.attempt_id IS NULL OR d.attempt_id = ANY($2))
+         WHERE d.id = ANY($1) AND d.id = wanted.id AND (d.attempt_id IS NULL OR d.attempt_id = ANY($2))
     )
     SELECT EXISTS (SELECT 1 FROM lanes WHERE name = ANY($3) AND troubles > 0)
         OR EXISTS (SELECT 1 FROM stops WHERE lane = ANY($3)) AS resting
@@ -109,7 +111,12 @@ async def close(fetch: Fetch, closings: Sequence["Closing"], *, known: Container
     ours = [each for each in closings if each.attempt_id in judged]
     resting = False
     if ours:
-        await fetch(_MOVE, json.dumps([row for each in ours for row in _recipients(each)]), list(judged))
+        await fetch(
+            _MOVE,
+            json.dumps([row for each in ours for row in _recipients(each)]),
+            list(judged),
+            sorted({each.message_id for each in ours}),
+        )
         ((resting,),) = await fetch(
             _SETTLE,
             sorted({each.delivery_id for each in ours}),
