@@ -182,6 +182,28 @@ async def test_a_head_has_its_time_and_its_size(place: dict[str, Any]) -> None:
         assert await door.works()
 
 
+async def test_a_large_head_is_refused_however_it_comes(place: dict[str, Any]) -> None:
+    """One field, many fields, or a long target that arrive in one piece are refused like those that trickle."""
+    async with a_door(**place) as door:
+        for head in (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 66 * KILOBYTE + b"\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-A: x\r\n" * 9 * KILOBYTE + b"\r\n",
+            b"GET /livez?"
+            + b"x" * 63 * KILOBYTE
+            + b" HTTP/1.1\r\nX-Long: "
+            + b"x" * 2 * KILOBYTE
+            + b"\r\n\r\n",
+        ):
+            line = await door.line()
+            await line.say(head)
+            assert await line.code() == (431, "head_too_large")
+            assert await line.ended()
+        large = await door.line()
+        await large.say(b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 63 * KILOBYTE + b"\r\n\r\n")
+        assert await large.code() == (404, "not_found")
+        assert await door.works()
+
+
 async def test_a_body_has_its_time_and_its_size(place: dict[str, Any]) -> None:
     """A trickle gets 408, what has no end 413, what is announced too large 413; each connection is closed."""
     async with a_door(**place, max_body="256kB", body_timeout="2s", head_timeout=NOT_THE_LIMIT) as door:

@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
         self._is_lingering = False
         self._head_done = False
         self._octets = 0  # of the head so far, or since the last content of the body
+        self._fields = 0  # octets of the target and the fields of the head so far
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -89,9 +90,7 @@ class Connection(HttpToolsProtocol):
         self._octets += len(data)
         super().data_received(data)
         if self._octets > self.limits.head_octets and not self.transport.is_closing():
-            self._refuse(
-                Problem(status=431, code="head_too_large", detail="The head of this request is too large.")
-            )
+            self._refuse(_head_too_large())
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -106,10 +105,18 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_done = False
+        self._fields = 0
         self._set_deadline(self.loop.call_later(self.limits.head_seconds, self._head_is_late))
+
+    def on_url(self, url: bytes) -> None:
+        self._fields += len(url)
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:
+            self._fields += len(name) + len(value) + len(b": \r\n")
+            if self._fields > self.limits.head_octets:
+                raise _TooLarge  # the parser ends with it: a head that came in one piece is no smaller
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -133,7 +140,10 @@ class Connection(HttpToolsProtocol):
             self._await_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, as everything is refused here."""
+        """Refuse what is no HTTP, as everything is refused here; or a head that the parser ended with."""
+        if self._fields > self.limits.head_octets:
+            self._refuse(_head_too_large())
+            return
         self._refuse(Problem(status=400, code="bad_request", detail="This is not an HTTP request."))
 
     # -- what ends it ----------------------------------------------------------------------
@@ -201,6 +211,14 @@ class Connection(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
         self._stall = timer
+
+
+class _TooLarge(Exception):
+    """The head of a request is larger than it may be."""
+
+
+def _head_too_large() -> Problem:
+    return Problem(status=431, code="head_too_large", detail="The head of this request is too large.")
 
 
 class _Transport:
