@@ -91,6 +91,28 @@ async def test_dev_shows_a_ledger_entry_and_leaves_nothing(
         await eventually(lambda: processes_of(state) == [], within=30.0)
 
 
+async def test_a_test_key_sends_to_the_sandbox_of_dev(tmp_path: Path, unused_tcp_port: int) -> None:
+    """`keys create --test` beside `postroom dev` makes a key whose mail arrives in the sandbox."""
+    state = tmp_path / "state"
+    with dev(state, unused_tcp_port) as (child, printed):
+        await up(printed, child)
+        made = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "service", "keys", "create", "newcomer", "--test", "--config",
+            str(state / "postroom.yaml"), cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        key, _ = await made.communicate()
+        headers = {"Authorization": f"Bearer {key.decode().strip()}", "Prefer": "wait=60"}
+        async with httpx2.AsyncClient(headers=headers, timeout=90) as client:
+            answer = await client.post(
+                f"http://127.0.0.1:{unused_tcp_port}/messages", json=a_message(to="ana@contoso.com")
+            )
+
+        assert answer.status_code == 202, answer.text
+        assert (answer.json()["status"], answer.json()["route"]) == ("sent", "sandbox")
+        child.send_signal(signal.SIGINT)
+        await asyncio.to_thread(child.wait, 60)
+
+
 async def test_a_second_dev_is_told_who_has_the_state(tmp_path: Path, unused_tcp_port: int) -> None:
     """A second `postroom dev` on the same state ends with 1 and a clear line; the first one goes on."""
     state = tmp_path / "state"
