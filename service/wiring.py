@@ -356,7 +356,7 @@ async def run_api(settings: Settings, *, host: str | None, port: int | None) -> 
     async with tracing("api"), api_app(settings) as app:
         tidying = asyncio.create_task(keep_small())
         # It serves at once, and answers 503 meanwhile; what is missing, its log says.
-        looking = asyncio.create_task(_schema_in_place(app.state.door.ledger, asyncio.Event()))
+        looking = asyncio.create_task(_tell_of(app.state.door.ledger))
         _settled()
         await serve(
             app,
@@ -418,6 +418,7 @@ async def run_worker(settings: Settings) -> None:
                 end_tasks, [asyncio.create_task(route_keeper(settings, kit, nudge=Bell(redis).ring).run())]
             )
         stack.push_async_callback(end_tasks, [asyncio.create_task(keep_small())])
+        stack.push_async_callback(end_tasks, [asyncio.create_task(_look_out(ledger))])
         keeper = SuppressionKeeper(ledger, interval=rules.poll_interval)
         stack.push_async_callback(end_tasks, [asyncio.create_task(keeper.run())])
         caretaker = RetentionKeeper(
@@ -479,6 +480,10 @@ def route_keeper(settings: Settings, kit: Kit, *, nudge: Nudge) -> RouteKeeper:
     )
 
 
+#: Seconds between two looks at a ledger that is there, and until the one that confirms that it is not.
+_LOOK, _LOOK_AGAIN = 5.0, 1.0
+
+
 async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> bool:
     """Wait for the schema that this version needs: a pod may start before the migration. False: told to stop.
 
@@ -497,3 +502,28 @@ async def _schema_in_place(ledger: Ledger, stop: asyncio.Event) -> bool:
             async with asyncio.timeout(2.0):
                 await stop.wait()
     return False
+
+
+async def _tell_of(ledger: Ledger) -> None:
+    """Say how the ledger stands, from the start of an API on."""
+    await _schema_in_place(ledger, asyncio.Event())
+    await _look_out(ledger)
+
+
+async def _look_out(ledger: Ledger) -> None:
+    """Say what becomes of the ledger while a process works: once when it goes, with the remedy, and once when it is back.
+
+    What is over at a second look is not worth a line.
+    """
+    said: Standing | None = None
+    while True:
+        await asyncio.sleep(_LOOK)
+        found = await standing(ledger)
+        if not found.usable:
+            await asyncio.sleep(_LOOK_AGAIN)
+            found = await standing(ledger)
+        if said is not None and not said.usable and found.usable:
+            log.info("ledger.back", detail=found.detail)
+        elif found != said and not found.usable:
+            log.warning(f"ledger.{found.state}", detail=found.detail, remedy=found.remedy)
+        said = found

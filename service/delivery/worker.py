@@ -30,6 +30,7 @@ from service.delivery.suspects import Suspects
 from service.delivery.tasks import end as end_tasks
 from service.ledger import LedgerUnavailable
 from service.ledger.pace import LaneLimits
+from service.ledger.reasons import why
 from service.ledger.sweeping import RescueErrors
 from service.routes import diagnoses
 from service.routes.route import Lane
@@ -99,9 +100,9 @@ class Worker:
             try:
                 async with asyncio.timeout(30.0):
                     await self.sweep()
-            except (LedgerUnavailable, TimeoutError):
+            except (LedgerUnavailable, TimeoutError) as gone:
                 figures.SWEEPS.add("no_ledger")
-                log.info("sweep.no_ledger")
+                log.info("sweep.no_ledger", detail=why(gone).detail)
             except Exception:
                 figures.SWEEPS.add("failed")
                 figures.BUGS.add("sweep")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 #: SQLSTATE classes and codes that say "not now" (PostgreSQL, Appendix A). A table or column that is
 #: missing (42P01, 42703) is a schema that is not there yet; a password, a database or a right that is
-#: missing (28, 3D000, 42501) comes back when somebody gives it back, as after a change of passwords.
+#: missing (28, 3D000, 42501) comes back when somebody gives it back, as after a change of passwords; and so
+#: does a database that somebody has closed (55000: ALLOW_CONNECTIONS false).
 _NOT_NOW = (
     "08",
     "28",
@@ -42,6 +43,7 @@ _NOT_NOW = (
     "40P01",
     "42P01",
     "42703",
+    "55000",
     "55P03",
     "57014",
     "XX001",

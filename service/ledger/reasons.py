@@ -77,6 +77,13 @@ _CODES: tuple[tuple[str, Why], ...] = (
     ("25006", READ_ONLY),
     ("57P", Why(detail="PostgreSQL is starting or stopping.", remedy=_WAIT)),
     (
+        "55000",
+        Why(
+            detail="The database takes no connections: somebody has closed it.",
+            remedy="ALTER DATABASE … ALLOW_CONNECTIONS true, when they are done.",
+        ),
+    ),
+    (
         "55P03",
         Why(
             detail="Somebody holds a lock in the database for long.",

@@ -81,6 +81,48 @@ async def test_what_is_missing_may_come_later(
             shared_postgres.drop_database(name)
 
 
+async def test_a_ledger_that_goes_is_told_of(
+    shared_postgres: LocalPostgres, redis_url: str, tmp_path: Path
+) -> None:
+    """A database that somebody closes is a 503; both processes say why, and that it is back, and need no restart."""
+    name = f"closed_{free_port()}"
+    shared_postgres.create_database(name)
+    with processes(tmp_path, configuration(shared_postgres.url(name), redis_url, routes=[ROUTE])) as house:
+        try:
+            await house.run("migrate")
+            house.start_api()
+            house.start_worker()
+
+            async def is_ready(status: int) -> bool:
+                try:
+                    return (await ready(house))[0] == status
+                except httpx2.HTTPError:
+                    return False
+
+            def told(event: str) -> list[str | None]:
+                lines = [line for each in ("api-0", "worker-1") for line in said(house, each)]
+                return [line.get("remedy") for line in lines if line["event"] == event]
+
+            await eventually(lambda: is_ready(200), within=60)
+            await eventually(lambda: "worker.started" in str(said(house, "worker-1")), within=60)
+            shared_postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            shared_postgres.execute(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608
+            )
+            await eventually(lambda: is_ready(503), within=60)
+            await eventually(lambda: len(told("ledger.unavailable")) == 2, within=60)
+            shared_postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            await eventually(lambda: len(told("ledger.back")) == 2, within=60)
+            await eventually(lambda: is_ready(200), within=60)
+
+            assert all("ALLOW_CONNECTIONS true" in str(remedy) for remedy in told("ledger.unavailable"))
+            assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("*.log"))
+        finally:
+            house.end()
+            shared_postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            shared_postgres.drop_database(name)
+
+
 def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     path = folder / "postroom.yaml"
     path.write_text(yaml.safe_dump(configuration(url, "redis://127.0.0.1:1/0", routes=[ROUTE])))
