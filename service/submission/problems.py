@@ -112,6 +112,12 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
     return Problem(status=422, code=first.code if count == 1 else "invalid", detail=detail, errors=errors)
 
 
+def not_ones_own(pointer: str, detail: str) -> Problem:
+    """Refuse to name another application: operators may."""
+    error = FieldError(pointer=pointer, code="insufficient_scope", detail=detail)
+    return Problem(status=403, code=error.code, detail=detail, errors=[error])
+
+
 def unauthorized(code: str, detail: str, *, error: str | None = "invalid_token") -> Problem:
     """Refuse who is calling (RFC 6750 §3); `error` is None where nothing was shown."""
     challenge = 'Bearer realm="postroom"' + (f', error="{error}"' if error else "")

@@ -154,12 +154,15 @@ async def test_each_application_reads_its_own_feed(house: House) -> None:
         await asked("/events?after=evt_99", theirs),
     )
     named = await asked("/events?application=tests", theirs)
+    searched = await asked("/messages?application=tests", theirs)
     own, seen = await asked("/events", operator), await asked("/events?application=tests", operator)
 
     assert empty.json()["data"] == []
     assert (foreign.status_code, foreign.json()["code"]) == (422, "unknown_event")
     assert {**foreign.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
-    assert (named.status_code, named.json()["code"]) == (403, "insufficient_scope")
+    for refused in (named, searched):
+        assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+        assert [error["pointer"] for error in refused.json()["errors"]] == ["?application"]
     assert own.json()["data"] == []
     assert [message_id] == [event["message"] for event in seen.json()["data"]]
 

@@ -19,7 +19,7 @@ from service.ledger.states import Status
 from service.submission import models, representation
 from service.submission.door import Budget, Door, guarded, refusals
 from service.submission.feed.streams import EventStream
-from service.submission.problems import FieldError, Problem, invalid
+from service.submission.problems import FieldError, Problem, invalid, not_ones_own
 from service.submission.request import query
 from service.submission.who.callers import sees_everything
 
@@ -165,11 +165,7 @@ def _application(named: str | None, key: Key) -> str:
     if named is None or named == key.application:
         return key.application
     if not sees_everything(key):
-        raise Problem(
-            status=403,
-            code="insufficient_scope",
-            detail="Only operators may read another application's feed.",
-        )
+        raise not_ones_own("?application", "Only operators may read another application's feed.")
     return named
 
 

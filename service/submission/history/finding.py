@@ -13,7 +13,7 @@ from service.mail.address import Address, BadAddress
 from service.submission import models, representation
 from service.submission.door import Door, guarded, refusals
 from service.submission.history.expectations import Expectation
-from service.submission.problems import Problem
+from service.submission.problems import not_ones_own
 from service.submission.request.query import PAGE_PARAMETERS, listed, moment, page, parameters, wrong
 from service.submission.who.callers import sees
 
@@ -162,8 +162,7 @@ def _whose(wanted: str | None, own: str | None) -> str | None:
     if wanted is None or wanted == own:
         return own
     if own is not None:
-        detail = "Only operators may look at the messages of another application."
-        raise Problem(status=403, code="insufficient_scope", detail=detail)
+        raise not_ones_own("?application", "Only operators may look at the messages of another application.")
     return wanted
 
 

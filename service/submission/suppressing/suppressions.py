@@ -26,7 +26,7 @@ from service.routes.diagnoses.suppressed import error_of
 from service.submission.door import BODY, Budget, Door, guarded, json_body, refusals
 from service.submission.intake.messages import read_moment
 from service.submission.models import Shape
-from service.submission.problems import FieldError, Problem, not_found, unprocessable
+from service.submission.problems import Problem, not_found, not_ones_own, unprocessable
 from service.submission.representation import moment
 from service.submission.request import query
 from service.submission.request.validation import read
@@ -319,12 +319,7 @@ def whose(named: str | None, key: Key) -> str:
         return key.application
     if not sees_everything(key):
         detail = "Only a key with the scope operate or admin may name every application, or another one."
-        raise Problem(
-            status=403,
-            code="insufficient_scope",
-            detail=detail,
-            errors=[FieldError(pointer="/application", code="insufficient_scope", detail=detail)],
-        )
+        raise not_ones_own("/application", detail)
     return EVERYBODY if named == ALL else named
 
 
