@@ -16,7 +16,6 @@ number of workers; PostgreSQL's clock, read after that lock, is the only one tha
 What is taken is chosen by `choosing`. The statements that every claim needs go straight to the driver.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ledger import choosing, pace
-from service.ledger.engine import Fetch, LedgerUnavailable, straight_inside
+from service.ledger.engine import Fetch, LedgerUnavailable, as_json, straight_inside
 from service.ledger.ids import new_id
 from service.ledger.lane_rows import locked
 from service.ledger.pace import LaneLimits
@@ -301,7 +300,7 @@ async def _take(
         for index, delivery in enumerate(deliveries)
     ]
     taken = await fetch(
-        _TAKE, json.dumps(rows), now, wish.lane, wish.worker, wish.lease, _SMALL, list(deliveries)
+        _TAKE, as_json(rows), now, wish.lane, wish.worker, wish.lease, _SMALL, list(deliveries)
     )
     return tuple(
         Claimed(

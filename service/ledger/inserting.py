@@ -12,9 +12,8 @@ are due together, so no claim can find the one due and the others not.
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic_core import to_json
-
 from service.ledger import facets
+from service.ledger.engine import as_json
 from service.ledger.sealing import UNSEALED, Seal
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def arguments(
     """Give the values of `INSERT`; `reservations` are keys with the applications that they belong to."""
     # Texts go as JSON: the driver looks at each element of an array for a long time.
     return (
-        _written(
+        as_json(
             [
                 {
                     "application": application,
@@ -93,11 +92,11 @@ def arguments(
                 for application, each in reservations
             ]
         ),
-        _written([_message(message) for message in messages]),
+        as_json([_message(message) for message in messages]),
         [message.id for message in messages],
         [seal.close_octets(message.octets, purpose=message.id) for message in messages],
-        _written([row for message in messages for row in _deliveries(message)]),
-        _written(
+        as_json([row for message in messages for row in _deliveries(message)]),
+        as_json(
             [
                 {"application": application, "name": name, "value": value, "message_id": message_id}
                 for application, name, value, message_id in sorted(
@@ -105,12 +104,8 @@ def arguments(
                 )
             ]
         ),
-        _written([row for message in messages for row in _recipients(message)]),
+        as_json([row for message in messages for row in _recipients(message)]),
     )
-
-
-def _written(rows: list[dict[str, object]]) -> str:
-    return to_json(rows).decode()
 
 
 def _facets(message: "NewMessage") -> list[tuple[str, str, str, str]]:

@@ -9,12 +9,11 @@ What is not so simple is said in the answer: attempts that somebody judged befor
 that rest and have just been seen to work. `closing` has the rest of it.
 """
 
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.ledger.engine import Fetch
+from service.ledger.engine import Fetch, as_json
 from service.ledger.lane_rows import EXTERNAL
 from service.ledger.states import Outcome, Status
 
@@ -103,8 +102,8 @@ async def close(fetch: Fetch, closings: Sequence["Closing"], *, known: Container
     }
     rows = await fetch(
         _JUDGE,
-        json.dumps([_attempt(each) for each in closings]),
-        json.dumps([_session(each) for each in opened.values()]),
+        as_json([_attempt(each) for each in closings]),
+        as_json([_session(each) for each in opened.values()]),
         [each.attempt_id for each in closings],
     )
     judged = frozenset(row["id"] for row in rows)
@@ -113,7 +112,7 @@ async def close(fetch: Fetch, closings: Sequence["Closing"], *, known: Container
     if ours:
         await fetch(
             _MOVE,
-            json.dumps([row for each in ours for row in _recipients(each)]),
+            as_json([row for each in ours for row in _recipients(each)]),
             list(judged),
             sorted({each.message_id for each in ours}),
         )
