@@ -365,6 +365,16 @@ def test_a_secret_given_both_ways(place: Place) -> None:
         ("POSTROOM_ORGANIZATION__0", "x", "organization"),
         ("POSTROOM_LOG_LEVEL", "\udcff", "POSTROOM_LOG_LEVEL: is not UTF-8 text"),
         ("POSTROOM_DISPATCH__LEASE", "soon", "dispatch.lease (POSTROOM_DISPATCH__LEASE): is not a duration"),
+        (
+            "POSTROOM_RETENTION__ATTEMPTS",
+            "1d",
+            "retention.attempts (POSTROOM_RETENTION__ATTEMPTS): has to be greater than or equal to 2d.",
+        ),
+        (
+            "POSTROOM_ORGANIZATION__CLIENT_ID",
+            "x",
+            "organization.client_id (POSTROOM_ORGANIZATION__CLIENT_ID): there is no such setting here. Remove it.",
+        ),
         ("POSTROOM_REDIS_URL", "http://s3cret", "redis_url (POSTROOM_REDIS_URL): is not a URL of this kind"),
         (
             "POSTROOM_LOG_LEVEL",

@@ -5,17 +5,23 @@ what to do. It never repeats a value.
 """
 
 import difflib
+import re
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.routes.route import RouteKind
 from service.settings.sources import SECRETS, Location, Node, Unread, dotted, leaf_at
+from service.settings.values import written
 
 _KINDS = frozenset(RouteKind)
 _METHODS = frozenset({"oauth", "basic"})
 
+
+#: What pydantic calls the bound of a duration that may be missing.
+_TIMEDELTA = re.compile(r"datetime\.timedelta\((\w+)=(\d+)\)")
 
 _PATTERNS = {
     "username": "has to be a user name, without control characters.",
@@ -53,7 +59,8 @@ def _what(error: ErrorDetails, name: str, names: Collection[str]) -> str:
         case "missing":
             return f"is missing. Set it, or {name}_file." if name in SECRETS else "is missing. Set it."
         case "extra_forbidden":
-            meant = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            # A name that stands elsewhere is no slip of the pen.
+            meant = [] if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.75)
             return f"there is no such setting here. {f'Is {meant[0]} meant?' if meant else 'Remove it.'}"
         case "value_error":
             return str(context["error"])
@@ -74,7 +81,8 @@ def _what(error: ErrorDetails, name: str, names: Collection[str]) -> str:
         case "bool_parsing" | "bool_type":
             return "has to be true or false."
         case _:
-            return f"{error['msg'].replace('Input should', 'has to').replace('String should', 'has to')}."
+            said = error["msg"].replace("Input should", "has to").replace("String should", "has to")
+            return f"{_TIMEDELTA.sub(lambda found: written(timedelta(**{found[1]: int(found[2])})), said)}."
 
 
 def _as_written(location: Location) -> Location:
