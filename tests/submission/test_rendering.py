@@ -6,11 +6,12 @@ what is asked here is asked again until it is answered.
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from service.submission.templating.rendering import (
 )
 from tests.submission import processes
 from tests.waiting import eventually
+
+#: prctl(2).
+PR_SET_CHILD_SUBREAPER = 36
 
 FOREVER = "{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}"
 FOREVER_WITH = {"r": [0] * 5000}
@@ -399,6 +403,34 @@ async def test_a_press_that_is_killed_is_replaced(renderer: Renderer) -> None:
     assert await html_of(renderer, "{{ 2 }}") == "2"
     assert press not in processes.presses()
     await eventually(lambda: not processes.runs(copy))
+
+
+@pytest.fixture
+def first_process() -> Iterator[None]:
+    """Be what the first process of a container is: the one whose children the orphans become."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("killed", ["by its owner", "by the kernel"])
+@pytest.mark.usefixtures("first_process")
+async def test_the_first_process_of_a_container_buries_the_copies(killed: str) -> None:
+    """A press that is killed leaves its copy to the API: it ends, and no zombie stays."""
+    renderer = Renderer()
+    await html_of(renderer, "{{ 1 }}")
+    (press,) = processes.presses()
+    bomb = asyncio.create_task(a_bomb(renderer))
+    copy = await the_copy(press)
+
+    if killed == "by the kernel":
+        os.kill(press, signal.SIGKILL)
+        await bomb
+    await renderer.close()
+    await bomb
+
+    await eventually(lambda: copy not in processes.children_of(os.getpid()))
 
 
 async def test_an_idle_press_that_is_killed_is_not_noticed(renderer: Renderer) -> None:

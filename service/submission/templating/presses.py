@@ -8,7 +8,8 @@ then it is `Busy`, which says nothing about the template.
 
 A press is killed with its copies, as a group, when the API closes, when a request is given up in the middle,
 and when the press does not keep its time; another one takes its place. Should the API be killed, its presses
-read the end of their input and end too.
+read the end of their input and end too. Where the API is the first process of a container, the copies of a press that
+is gone become its own children, and it takes note of their end.
 """
 
 import asyncio
@@ -134,6 +135,16 @@ class _Press:
         with contextlib.suppress(OSError):
             await self._to.wait_closed()
         await self._process.wait()
+        await self._copies_gone()
+
+    async def _copies_gone(self) -> None:
+        """Kill and bury the copies that it leaves, where they have become our children: else they stay as zombies."""
+        group = self._process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # there is none, or it is another process' child
+            while True:
+                await asyncio.to_thread(os.waitpid, -group, 0)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
