@@ -126,7 +126,7 @@ async def page(db: AsyncConnection, wanted: Wanted, *, most: int) -> list[Entry]
 
 
 class Audit:
-    """The audit, to be read; it is written by those who act."""
+    """The audit, to be read; it is written by those who act, or before the act where that is outside the ledger."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -135,3 +135,8 @@ class Audit:
         """List what was done; see the function of this name."""
         async with transaction(self._engine) as db:
             return await page(db, wanted, most=most)
+
+    async def before(self, actor: Actor, *, action: str, target: str, details: Mapping[str, Any]) -> None:
+        """Write down what somebody is about to do outside the ledger."""
+        async with transaction(self._engine) as db:
+            await write(db, actor, action=action, target=target, details=details)

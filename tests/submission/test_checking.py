@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.ledger.audit import Wanted
 from tests.house import House, a_house, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually
@@ -55,6 +56,8 @@ async def test_the_steps_are_told(house: House, peer: ScriptedPeer) -> None:
     assert kept is not None
     assert kept.id == body["id"]
     assert (await house.get("/routes/peer"))["last_check"]["id"] == body["id"]
+    (entry,) = await house.ledger.audit.page(Wanted(action="route.check"), most=10)
+    assert (entry.target, entry.application, entry.details) == ("peer", "tests", {"test_message": False})
 
 
 async def test_who_asks_meanwhile_is_given_the_one_that_runs(house: House, peer: ScriptedPeer) -> None:

@@ -133,7 +133,8 @@ class _Checking:
         With `send_to` a real message follows when no step failed; its end is the last step. It
         belongs to the application `postroom` and needs the scope messages.send as well.
         """
-        key = await self._door.caller(request, "routes.check", self._door.budget())
+        budget = self._door.budget()
+        key = await self._door.caller(request, "routes.check", budget)
         route = self._route(name)
         octets = await self._door.body(request)
         if octets:
@@ -143,6 +144,15 @@ class _Checking:
         if "send_to" in wanted:
             demand_scope(key, "messages.send")
             self._not_again(route)
+        # It logs in at the other side, may end a lane's rest, and sends a message where it is asked to.
+        await budget.spend(
+            self._door.ledger.audit.before(
+                self._door.actor(request, key),
+                action="route.check",
+                target=route.name,
+                details={"test_message": "send_to" in wanted},
+            )
+        )
         asked = Asked(fresh=timedelta(0), by=key.application, to=wanted.get("to"), sender=wanted.get("from"))
         conducted = await self._door.check(route, asked)
         if conducted is None:
