@@ -40,6 +40,9 @@ class Circumstances:
     attempts: Mapping[str, int]  # by outcome; `running` for open ones
     running: Mapping[int, Running]  # by the position of the recipients that it carries
     moves: Mapping[int, Move]  # by position
+    copies: Mapping[
+        int, str
+    ]  # by position: a copy without an answer in time, `uncertain` or by a late one `sent`
 
 
 _NOW = text("SELECT clock_timestamp()")
@@ -53,6 +56,14 @@ _RUNNING = text("""
     SELECT r.position, a.id, a.phase, a.started_at
       FROM attempts a JOIN recipients r ON r.message_id = a.message_id AND r.attempt_id = a.id
      WHERE a.message_id = :message AND a.outcome IS NULL AND r.status = 'sending'
+""")
+
+# Where any copy is known to be taken, the others are of no interest: `sent` comes before `uncertain`.
+_COPIES = text("""
+    SELECT CAST(each ->> 'position' AS integer) AS position, min(each ->> 'status') AS copy
+      FROM attempts, jsonb_array_elements(recipients) AS each
+     WHERE message_id = :message AND outcome = 'uncertain' AND each ->> 'status' IN ('sent', 'uncertain')
+     GROUP BY 1
 """)
 
 _LAST_MOVES = text("""
@@ -87,7 +98,8 @@ async def read(db: AsyncConnection, message_id: str) -> Circumstances:
         )
         for row in await db.execute(_LAST_MOVES, here)
     }
-    return Circumstances(now=now, attempts=counts, running=running, moves=moves)
+    copies = {row.position: row.copy for row in await db.execute(_COPIES, here)}
+    return Circumstances(now=now, attempts=counts, running=running, moves=moves, copies=copies)
 
 
 def _act_behind(row: Any, acts: list[audit.Entry]) -> audit.Entry | None:

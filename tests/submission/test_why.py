@@ -299,6 +299,50 @@ async def test_what_expired_says_what_was_in_the_way(house: House, database_url:
     assert found["summary"].endswith("The trouble before was `server_busy`.")
 
 
+async def test_what_expired_in_doubt_is_not_called_unsent(house: House, database_url: str) -> None:
+    """The other side may have it: neither the explanation nor the diagnosis says the contrary."""
+    message_id = await house.submit(on_uncertain="resend")
+    await ended(house, Status.UNCERTAIN, error=an_error("uncertain"), due_in=600.0)
+    await sql(database_url, "UPDATE deliveries SET expires_at = now() - interval '1 second'")
+    await house.ledger.expire(errors=rescue_errors())
+
+    found = await only(house, message_id)
+    error = (await house.message(message_id))["last_error"]
+
+    assert "before it could be sent" not in found["summary"] + str(error)
+    assert found["summary"].endswith("so the other side may have it all the same.")
+    assert found["remedy"][0].startswith("Before a retry, look for the Message-ID")
+    assert found["actions"] == ["retry"]
+
+
+async def test_doubt_outlives_the_attempt_that_failed_after_it(house: House) -> None:
+    """A resend that was refused says nothing about the copy before it."""
+    message_id = await house.submit(on_uncertain="resend")
+    await ended(house, Status.UNCERTAIN, error=an_error("uncertain"), due_in=0.0)
+    await ended(house, Status.FAILED, error=an_error("send_as_denied"))
+
+    found = await only(house, message_id)
+
+    assert found["summary"].startswith("It failed for good at ")
+    assert found["summary"].endswith("so the other side may have it all the same.")
+
+
+async def test_a_late_answer_is_told_where_it_can_move_nothing(house: House) -> None:
+    """The other side took it and said so too late: a resend has been refused meanwhile."""
+    message_id = await house.submit(on_uncertain="resend")
+    (first,) = (await claim(house.ledger, lease=0.05)).claimed
+    await house.ledger.fence(first.attempt_id)
+    await eventually(lambda: house.ledger.rescue(uncertain_after=0.0, errors=rescue_errors()))
+    await ended(house, Status.FAILED, error=an_error("send_as_denied"))
+    await house.ledger.close(a_closing(first, Status.SENT))
+
+    found = await only(house, message_id)
+
+    assert found["summary"].endswith(
+        "But the other side has taken it: an earlier attempt was answered so, too late."
+    )
+
+
 @pytest.mark.parametrize(
     ("decision", "words"),
     [

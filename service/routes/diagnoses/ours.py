@@ -202,10 +202,14 @@ OURS: tuple[Diagnosis, ...] = (
     ),
     Diagnosis(
         id="postroom.expired",
-        title="The message expired before it could be sent",
-        explanation="Its `expires_at` passed; the attempts show what stood in the way.",
+        title="The message expired before it was known to be sent",
+        explanation="Its `expires_at` passed; the attempts show what stood in the way. Where one of them is uncertain, "
+        "the other side may have it.",
         who="application",
-        remedy=("Send it again, when the reason of the last attempt is gone.",),
+        remedy=(
+            "After an uncertain attempt look for the Message-ID in the other side's message trace first.",
+            "Send it again, when the reason of the last attempt is gone.",
+        ),
         kind=Class.PM,
         source="RFC 5321, section 4.5.4.1",
         faults=frozenset({"expired"}),

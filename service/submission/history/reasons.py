@@ -6,7 +6,7 @@ application chose (the reason of an act) stand in quotation marks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ from service.submission.representation import moment
 _QUOTED = 300
 
 _NOTHING = "Nobody has to act."
+
+_BEFORE_A_RETRY = "Before a retry, look for the Message-ID in the other side's message trace: what goes may be a second copy."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Situation:
     now: datetime
     move: Move | None
     running: Running | None
+    copy: str | None  # handed over before without an answer in time: `uncertain`, or by a late one `sent`
     lane: Lane
 
     @property
@@ -70,8 +73,14 @@ class Story:
 
 
 def tell(here: Situation) -> Story:
-    """Tell a recipient's story."""
-    return _STORIES[Status(here.recipient.status)](here)
+    """Tell a recipient's story, and what an attempt before may have brought about."""
+    story = _STORIES[Status(here.recipient.status)](here)
+    copy = _copy(here)
+    if copy is None:
+        return story
+    again = "retry" in actions(here)
+    remedy = (_BEFORE_A_RETRY, *story.remedy) if again else story.remedy
+    return replace(story, summary=f"{story.summary} {copy}", remedy=remedy)
 
 
 def actions(here: Situation) -> list[str]:
@@ -331,7 +340,8 @@ def _expired(here: Situation) -> Story:
     previous = here.error.get("previous")
     trouble = f" The trouble before was `{previous}`." if previous else ""
     return Story(
-        summary=f"Its time ran out at {clock(here.recipient.updated_at)} before it could be sent.{trouble}",
+        summary=f"Its time ran out at {clock(here.recipient.updated_at)}"
+        f"{' before it could be sent' if here.copy is None else ''}.{trouble}",
         who="application",
         remedy=("Retry it when what stood in the way is gone; the attempts show it.",),
         error=here.error or None,
@@ -375,6 +385,24 @@ _STORIES: Mapping[Status, Callable[[Situation], Story]] = {
     Status.CANCELED: _canceled,
     Status.SUPPRESSED: _suppressed,
 }
+
+
+#: Whether the other side has it, these say themselves.
+_SAID = frozenset({Status.UNCERTAIN, Status.SENT, Status.DELIVERED, Status.BOUNCED})
+
+
+def _copy(here: Situation) -> str | None:
+    """Say what became of a copy that was handed over before, where the state alone would hide it."""
+    if here.copy is None or Status(here.recipient.status) in _SAID:
+        return None
+    if here.copy == Status.SENT:
+        return "But the other side has taken it: an earlier attempt was answered so, too late."
+    if here.recipient.reason in {"settled_drop", "settled_resend"}:
+        return None
+    return (
+        "An earlier attempt was handed over completely and got no usable answer, "
+        "so the other side may have it all the same."
+    )
 
 
 # -- words ----------------------------------------------------------------------------------

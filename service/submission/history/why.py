@@ -158,6 +158,7 @@ class _Why:
             now=known.now,
             move=known.moves.get(recipient.position),
             running=known.running.get(recipient.position),
+            copy=known.copies.get(recipient.position),
             lane=lanes.get(recipient.lane or "", Lane(name=None)),
         )
 
