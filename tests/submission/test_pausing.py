@@ -52,6 +52,7 @@ async def test_a_paused_route_sends_nothing_until_it_goes_on(house: House, peer:
     entries = await house.ledger.audit.page(Wanted(target="peer"), most=10)
     assert [(each.action, each.details.get("reason")) for each in entries] == [
         ("route.resume", "done"),
+        ("route.check", None),
         ("route.pause", "work on the relay"),
     ]
 
