@@ -200,10 +200,11 @@ class Attempt:
             # `abort`: the end of our grace. Nobody else cancels an attempt.
             if self._conversation is not None:
                 self._conversation.uncancel()
-            self._drop_session()
-            self._note("stopped here: the worker shuts down")
-            phase = Phase.DOT if self._fenced else Phase.CONNECT
-            return verdict.judge_abort(self._case, phase=phase, dot_sent=self._fenced)
+            report = self._cut_short()
+            self._note("stopped here: the worker shuts down", report)
+            return verdict.judge_abort(
+                self._case, phase=self._reached(report), dot_sent=self._fenced, report=report
+            )
         except SmtpFault as fault:
             self._learn_from(fault)
             return verdict.judge_opening(self._case, fault)
@@ -220,9 +221,9 @@ class Attempt:
             # A bug of ours must not cost the other messages their worker. Its type is enough for
             # the ledger; the log has the rest.
             log.exception("attempt.bug", attempt=self.claimed.attempt_id, message=self.claimed.message_id)
-            self._drop_session()
+            report = self._cut_short()
             if self._fenced:
-                return verdict.judge_abort(self._case, phase=Phase.DOT, dot_sent=True)
+                return verdict.judge_abort(self._case, phase=Phase.DOT, dot_sent=True, report=report)
             return verdict.judge_bug(self._case, type(exc).__name__)
 
     async def _converse(self, behind: Behind) -> Judgement:
@@ -368,9 +369,24 @@ class Attempt:
         if session is not None:
             session.abort()
 
-    def _note(self, text: str) -> None:
-        phase = Phase.DOT if self._fenced else Phase.CONNECT
-        entry = Entry(at=datetime.now(UTC), who="note", phase=phase, text=text)
+    def _cut_short(self) -> Report | None:
+        """End the session in the middle of the dialogue; return how far that had come, and keep what was said."""
+        session = self._seat.session
+        self._drop_session()
+        report = None if session is None else session.cut_short(self._parcel)
+        if report is not None:
+            self._transcript = list(report.transcript)
+            self._number = report.number or None
+        return report
+
+    def _reached(self, report: Report | None) -> Phase:
+        """Say how far the attempt came. Behind the fence the ledger has said `dot` already."""
+        if self._fenced:
+            return Phase.DOT
+        return Phase.CONNECT if report is None else report.phase
+
+    def _note(self, text: str, report: Report | None) -> None:
+        entry = Entry(at=datetime.now(UTC), who="note", phase=self._reached(report), text=text)
         self._transcript.append(entry.as_json())
 
 

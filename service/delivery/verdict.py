@@ -144,11 +144,17 @@ def judge_token(case: Case, *, refused: bool, detail: str, retry_after: float | 
     return replace(judgement, trouble=patient)
 
 
-def judge_abort(case: Case, *, phase: Phase, dot_sent: bool, code: str = "aborted") -> Judgement:
-    """Judge an attempt that we stopped ourselves: at the end of our grace, or for what `code` says."""
+def judge_abort(
+    case: Case, *, phase: Phase, dot_sent: bool, code: str = "aborted", report: Report | None = None
+) -> Judgement:
+    """Judge an attempt that we stopped ourselves: at the end of our grace, or for what `code` says.
+
+    `report` is what the peer had said until then.
+    """
+    own = {} if report is None else _own_replies(case, report)
     if dot_sent:
         detail = "Postroom was stopped while it waited for the reply"
-        return _silence(case, {}, reply=None, detail=detail)
+        return _silence(case, own, reply=None, detail=detail)
     error = diagnoses.error(
         diagnoses.of_code(code), phase=phase.word, reply=None, retryable=True, names=case.names
     )
@@ -157,7 +163,15 @@ def judge_abort(case: Case, *, phase: Phase, dot_sent: bool, code: str = "aborte
         phase=phase,
         error=error,
         recipients=tuple(
-            _verdict(recipient, Status.QUEUED, error=None, due_in=0.0, counts=False, reason=code)
+            _verdict(
+                recipient,
+                Status.QUEUED,
+                error=None,
+                due_in=0.0,
+                counts=False,
+                own=own.get(recipient.position),
+                reason=code,
+            )
             for recipient in case.claimed.recipients
         ),
     )

@@ -65,6 +65,7 @@ class Session:
         self._conversing = False
         self._begun: Transaction | None = None  # its commands have left behind a dot
         self._over = False  # nothing more is said, by our own will
+        self._cut_short: tuple[Parcel, Report] | None = None
         self._wire.transcript = Transcript()
 
     def __repr__(self) -> str:
@@ -164,6 +165,12 @@ class Session:
                 await self._wire.ask("QUIT", within=self._limits.quit)
         await self._wire.close(within=self._limits.quit)
 
+    def cut_short(self, parcel: Parcel | None) -> Report | None:
+        """Return how far this parcel had come, where its transmission was cancelled or ended by a bug."""
+        if self._cut_short is None or self._cut_short[0] is not parcel:
+            return None
+        return self._cut_short[1]
+
     def abort(self) -> None:
         """Hang up now, without a word."""
         self._over = True
@@ -194,6 +201,7 @@ class Session:
             transaction.fault = fault
             self.abort()
         except BaseException:  # also cancellation: a session in mid-dialogue serves nobody
+            self._cut_short = transaction.parcel, transaction.report(self._wire.phase)
             self.abort()
             raise
         finally:
