@@ -29,6 +29,7 @@ from service.submission.limits import SubmissionLimits
 from service.submission.problems import not_found
 from service.submission.request.bodies import Bodies
 from service.submission.request.headers import given
+from service.submission.request.query import parameters
 from service.submission.ringing import Nudge, Ringing
 from service.submission.templating.rendering import Renderer
 from service.submission.who.callers import Callers, demand_scope, sees
@@ -123,6 +124,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _reads_a_query(request: Request) -> bool:
+    described = getattr(request.scope.get("route"), "openapi_extra", None)
+    # What is not described stands behind no route of this application, and answers for itself.
+    return described is None or any(each.get("in") == "query" for each in described.get("parameters", ()))
+
+
 class Health(Protocol):
     """What the probes ask beside the ledger."""
 
@@ -183,7 +190,10 @@ class Door:
         return Budget(self.limits.ledger_seconds)
 
     async def callers_key(self, request: Request, budget: "Budget") -> Key:
-        """Say who is calling; raises 401, 403, 429 and 503 problems."""
+        """Say who is calling; raises 401, 403, 429 and 503 problems.
+
+        Where the operation's description knows no parameter of the query, a query is a 422: others read theirs.
+        """
         headers, client = given(request, b"authorization"), self._client(request)
         vouched: Key | None = request.scope.get(CALLER)
         if vouched is not None:
@@ -193,10 +203,12 @@ class Door:
         if key is None:
             key = await budget.spend(self.callers.caller(headers, client))
         request.scope.setdefault("state", {})["application"] = key.application
+        if request.scope["query_string"] and not _reads_a_query(request):
+            parameters(request, ())
         return key
 
     async def caller(self, request: Request, scope: str, budget: "Budget") -> Key:
-        """Say who is calling, and demand a scope; raises a 401 or 403 problem."""
+        """Say who is calling, and demand a scope; raises a 401 or 403 problem, and what `callers_key` raises."""
         key = await self.callers_key(request, budget)
         demand_scope(key, scope)
         return key

@@ -56,7 +56,7 @@ _TABLE: tuple[tuple[int, str, str, str, str], ...] = (
     (400, "not_an_object", "body", "The body is JSON, and not an object.", "Send one JSON object."),
     (400, "too_deep", "body", "The body is nested deeper than 32 levels.", "Send less nesting."),
     (400, "disconnected", "body", "The connection ended in the middle of the body.", "Send the request again, with the same Idempotency-Key."),
-    (400, "bad_request", "parameters", "This is not an HTTP request, or its URL cannot be read.", "Send what RFC 9112 describes; a URL has 65,535 octets at the most."),
+    (400, "bad_request", "parameters", "This is not an HTTP request, or its URL cannot be read.", "Send what RFC 9112 describes."),
     (400, "not_an_array", "send_batch", "The body is JSON, and not an array.", "Send one JSON array."),
     (401, "missing_key", "key", "The request has no key.", "Send `Authorization: Bearer pr_…`."),
     (401, "invalid_key", "key", "The key is not known.", "Check the key; `postroom keys create` makes one."),
