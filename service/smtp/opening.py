@@ -48,7 +48,7 @@ class SessionFacts:
     local_address: str | None
     greeting: str | None
     ehlo: tuple[str, ...]  # the last answer to EHLO, a line each, without codes
-    tls: Mapping[str, object] | None  # version, cipher, verified, certificate
+    tls: Mapping[str, object] | None  # version, cipher, verified, certificate, own_certificate
     login: Mapping[str, str] | None  # method, identity; None until the login succeeded
     transcript: tuple[Mapping[str, str], ...]  # of the opening
 
@@ -194,7 +194,7 @@ class Opening:
     def _describe_tls(self, *, verified: bool) -> None:
         assert self.wire.transport is not None
         connection = cast("ssl.SSLObject", self.wire.transport.get_extra_info("ssl_object"))
-        self._tls = tls_facts(connection, verified=verified)
+        self._tls = tls_facts(connection, self.peer, verified=verified)
         judged = "verified" if verified else "not verified"
         note = f"{self._tls['version']} {self._tls['cipher']}, certificate {judged}"
         self._transcript.note(Phase.STARTTLS, note)

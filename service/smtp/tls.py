@@ -75,8 +75,11 @@ def refusal(trouble: ssl.SSLError) -> TlsRefused:
     return TlsRefused("tls_handshake_failed", phase=Phase.STARTTLS, detail=detail)
 
 
-def tls_facts(connection: ssl.SSLObject, *, verified: bool) -> dict[str, object]:
-    """Describe an established connection as the ledger keeps it."""
+def tls_facts(connection: ssl.SSLObject, peer: Peer, *, verified: bool) -> dict[str, object]:
+    """Describe an established connection as the ledger keeps it.
+
+    `own_certificate` is the one that is shown to a peer that asks for one: by it Exchange Online knows a relay.
+    """
     der = connection.getpeercert(binary_form=True)
     cipher = connection.cipher()
     return {
@@ -84,7 +87,19 @@ def tls_facts(connection: ssl.SSLObject, *, verified: bool) -> dict[str, object]
         "cipher": cipher[0] if cipher else None,
         "verified": verified,
         "certificate": certificate_facts(der) if der else None,
+        "own_certificate": _own_certificate(peer),
     }
+
+
+def _own_certificate(peer: Peer) -> dict[str, object] | None:
+    if peer.client_certificate is None:
+        return None
+    try:
+        pem = peer.client_certificate.read_text(encoding="ascii", errors="replace")
+        end = pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
+        return certificate_facts(ssl.PEM_cert_to_DER_cert(pem[pem.index(ssl.PEM_HEADER) : end]))
+    except (OSError, ValueError):
+        return None  # replaced in this moment; the context has the one before
 
 
 def certificate_facts(der: bytes) -> dict[str, object]:

@@ -307,7 +307,11 @@ class AttemptOut(BaseModel):
     ended_at: datetime | None
     recipients: list[AttemptRecipientOut]
     reply: ReplyOut | None
-    session: dict[str, Any] | None
+    session: dict[str, Any] | None = Field(
+        description="The session: its id, the peer's host and addresses, greeting and EHLO answer; `tls` with version, "
+        "cipher, whether the certificate was verified, that certificate, and the `own_certificate` of a relay that "
+        "has one; `login` with method and identity. Null where there was none."
+    )
     peer_trailer: dict[str, Any] | None = Field(
         description="The machine, time and session that the peer named in the reply that decided."
     )

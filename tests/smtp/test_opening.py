@@ -355,7 +355,7 @@ async def test_no_tls_where_none_is_wanted(peer: ScriptedPeer) -> None:
 
 
 async def test_a_client_certificate_is_shown() -> None:
-    """A peer that asks for a certificate gets the route's, with its chain."""
+    """A peer that asks for a certificate gets the route's, with its chain; the ledger is told which it was."""
     certificate, key = authority().client_files("postroom.contoso.com")
     async with ScriptedPeer(tls=True, ask_client_certificate=True) as peer:
         session = await open_session(
@@ -367,6 +367,17 @@ async def test_a_client_certificate_is_shown() -> None:
     assert report.final is not None
     (shown,) = peer.client_certificates
     assert certificate_facts(shown)["names"] == ["postroom.contoso.com"]
+    assert session.facts.tls is not None
+    assert session.facts.tls["own_certificate"] == certificate_facts(shown)
+
+
+async def test_without_a_client_certificate_none_is_told(peer: ScriptedPeer) -> None:
+    """The ledger says that there was none."""
+    session = await open_session(peer.as_peer(), None, session_id="ses_test")
+    await session.close()
+
+    assert session.facts.tls is not None
+    assert session.facts.tls["own_certificate"] is None
 
 
 @pytest.mark.parametrize("name", ["ca_file", "client_certificate"])
