@@ -123,6 +123,7 @@ def a_closing(
         Status.DEFERRED: Outcome.DEFERRED,
         Status.FAILED: Outcome.FAILED,
         Status.UNCERTAIN: Outcome.UNCERTAIN,
+        Status.QUEUED: Outcome.ABORTED,
     }[status]
     values: dict[str, Any] = {
         "attempt_id": claimed.attempt_id,

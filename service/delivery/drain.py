@@ -63,6 +63,7 @@ class Drain:
         self._limits = limits
         self._first_due: datetime | None = None  # before it nothing waited, at the last look
         self._look_at_everything = 0.0
+        self._suspects_wait = False  # one was due at the last look, and not taken
         self._drained = False  # nothing was due beside what is in hand; what comes rings
 
     @property
@@ -124,6 +125,7 @@ class Drain:
             free = self._seats.free()
             room = self._seats.most - len(self._seats)
             ahead = self._ahead.wanted(seats=len(self._seats))
+            turn = self._suspects_wait and self._suspects.ask(self.ring)
             if not free and room <= 0 and not ahead:
                 return None  # the end of an attempt rings
             wish = Wish(
@@ -133,22 +135,20 @@ class Drain:
                 seats=[seat.id for seat in free],
                 more=max(room, 0),
                 lease=self._kit.policy.lease,
-                suspects=not self._suspects.in_hand,
+                suspects=turn and bool(free or room > 0),
                 ahead=ahead,
-                from_due=self._from_due(),
+                from_due=None if turn else self._from_due(),
             )
-            if self._suspects.in_hand:
-                # Before the claim: it may be over before that has come back.
-                self._suspects.wait(self.ring)
             asked_at = time.monotonic()
-            async with asyncio.timeout(self._kit.policy.lease / 2):
-                claim = await self._kit.ledger.claim(wish, self._limits)
+            claim = await self._claim(wish)
             free = self._without_lost(free, claim.lost_seats)
+            again = claim.suspects and not self._suspects_wait
+            self._suspects_wait = claim.suspects
             self._first_due = None if claim.drained else claim.first_due
             if not claim.claimed:
                 self._first_due = None
-                if wish.from_due is not None:
-                    continue  # nothing behind the bound: look at everything
+                if wish.from_due is not None or again:
+                    continue  # nothing behind the bound, or nobody but suspects: look at everything
                 self._drained = False
                 await self._defer_to_the_clock(claim)
                 return claim.again_in
@@ -162,6 +162,20 @@ class Drain:
                 await self._defer_to_the_clock(claim)
                 return claim.again_in
         return None  # the end of what is in hand rings, and so does the record of a trouble
+
+    async def _claim(self, wish: Wish) -> Claim:
+        """Claim; a turn to take a suspect is over where it brings none."""
+        if wish.suspects:
+            self._suspects.hold(self.ring)
+        try:
+            async with asyncio.timeout(self._kit.policy.lease / 2):
+                claim = await self._kit.ledger.claim(wish, self._limits)
+        except BaseException:
+            self._suspects.pass_on(self.ring)
+            raise
+        if wish.suspects and not any(claimed.alone for claimed in claim.claimed):
+            self._suspects.pass_on(self.ring)
+        return claim
 
     def _from_due(self) -> datetime | None:
         """Say from when on to look; now and then at everything.
@@ -185,13 +199,10 @@ class Drain:
 
     def _start(self, claimed: Claimed, free: list[Seat], *, asked_at: float) -> None:
         self._kit.keeper.hold(claimed.attempt_id, asked_at=asked_at)
-        new_seat = None if claimed.seat is None else self._sit(claimed.seat)
-        if claimed.alone and not self._suspects.begin(claimed):
-            self._suspects.wait(self.ring)
-            self._give_back_waiting([claimed])  # another lane's claim was under way, and brought one too
-            return
-        if new_seat is not None:
-            seat = new_seat
+        if claimed.alone:
+            self._suspects.begin(claimed)
+        if claimed.seat is not None:
+            seat = self._sit(claimed.seat)
         elif free:
             seat = free.pop(0)
         else:
@@ -229,8 +240,8 @@ class Drain:
     # -- what rides ask for ------------------------------------------------------------------
 
     def following(self, seat: Seat) -> Attempt | None:
-        """Give the next attempt for a seat that has come free."""
-        if seat.lost:
+        """Give the next attempt for a seat that has come free; a suspect whose turn it is needs the seat itself."""
+        if seat.lost or self._suspects.is_turn_of(self.ring):
             return None
         claimed = self._still_ours(self._ahead.take())
         self._ring_when_low()
@@ -240,6 +251,8 @@ class Drain:
         """Give the attempt that may begin behind the dot that is about to leave on this seat."""
         most = self.lane.limits.messages_per_connection
         if seat.lost or (most is not None and session.messages >= most):
+            return None
+        if self._suspects.is_turn_of(self.ring):
             return None
         claimed = self._still_ours(self._ahead.take_for_behind())
         return None if claimed is None else self._attempt(claimed, seat)
@@ -301,6 +314,8 @@ class Drain:
             self._kit.keeper.let_go(claimed.attempt_id)
             if claimed.alone:
                 self._suspects.over(claimed)
+            if attempt.judgement.outcome is Outcome.ABORTED:
+                self._first_due = None  # it is due where it was, which may be before
             if not self._drained or attempt.judgement.outcome is not Outcome.SENT:
                 self.ring()  # what it has put back may be due, and a pause may have come or gone
 

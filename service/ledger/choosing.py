@@ -130,7 +130,7 @@ class Choice:
     """What a claim may take, in its order."""
 
     rows: Sequence[Any] = ()
-    everything: bool = False  # that is due, as far as it was asked for
+    everything: bool = False  # that is due, but for suspects
     alone: bool = False
     held_back: bool = False  # a stopped sender's deliveries were moved; there may be others behind them
 
@@ -160,7 +160,7 @@ async def choose(
     fitting = await _fitting(db, rows, room)
     return Choice(
         rows=fitting,
-        everything=external and wish.suspects and not held_back and len(fitting) == len(due),
+        everything=external and not held_back and len(fitting) == len(due),
         alone=alone,
         held_back=held_back,
     )

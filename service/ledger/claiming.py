@@ -48,7 +48,9 @@ class Wish:
     seats: Sequence[str]  # of its own that are free, in the order in which it would use them
     more: int  # seats that it could use beside these
     lease: float  # seconds
-    suspects: bool  # it may take a delivery that has lost a lease before, and will carry it alone
+    suspects: (
+        bool  # it may take a delivery that has lost a lease before, and will carry it alone; else see `Claim`
+    )
     from_due: datetime | None = None  # look at nothing that was due before; None: at everything
     ahead: int = 0  # deliveries beyond those, for seats that will be free in a moment (decision record 0013)
 
@@ -96,6 +98,7 @@ class Claim:
     again_in: float | None  # seconds until a permit, a retry or the end of a pause; None: when rung
     first_due: datetime | None = None  # before it nothing waited; None: nobody knows
     drained: bool = False  # nothing else is due now: the next look is for `again_in` or the bell
+    suspects: bool = False  # somebody who lost a lease was due; if one was taken, there may be more
     lost_seats: frozenset[str] = (
         frozenset()
     )  # of `Wish.seats`: their leases have run out, nothing may use them
@@ -108,7 +111,9 @@ _STANDING = """
     SELECT clock.now, seats.*,
            CASE WHEN $3 THEN EXISTS (SELECT 1 FROM attempts WHERE lane = $1 AND ended_at IS NULL)
            END AS running,
-           EXISTS (SELECT 1 FROM stops WHERE lane = $1) AS stopped
+           EXISTS (SELECT 1 FROM stops WHERE lane = $1) AS stopped,
+           EXISTS (SELECT 1 FROM deliveries WHERE lane = $1 AND lost > 0 AND due_at IS NOT NULL
+                      AND due_at <= clock.now AND expires_at > clock.now) AS suspects
       FROM clock CROSS JOIN LATERAL (
            SELECT count(*) AS taken, array_agg(id) FILTER (WHERE id = ANY($2::text[])) AS kept,
                   min(lease_until) AS free_at
@@ -237,18 +242,26 @@ async def _claim_up_to(
             break
     if not choice.rows:
         again_in = await choosing.again_in(db, fetch, wish.lane, room, now, held_back=choice.held_back)
-        return Claim(claimed=(), again_in=again_in)
+        return Claim(claimed=(), again_in=again_in, suspects=lane.suspects)
     claimed = await _take(
         fetch, wish, [row["id"] for row in choice.rows], now=now, alone=choice.alone, seal=seal
     )
     await choosing.count_turns(db, wish.lane, choice.rows, turn=lane.turn)
-    everything = choice.everything and wish.from_due is None and len(claimed) == len(choice.rows)
+    everything = (
+        choice.everything and not lane.suspects and wish.from_due is None and len(claimed) == len(choice.rows)
+    )
     drained = bool(claimed) and everything and not lane.troubles and len(choice.rows) < most
     # Nothing taken although something is due: its recipients are not, for an instant.
     again_in = 0.0 if claimed else 0.5
     if drained:
         again_in = choosing.earliest(now, choice.rows[0]["next_due"])
-    return Claim(claimed=claimed, again_in=again_in, drained=drained, first_due=choice.rows[0]["first_due"])
+    return Claim(
+        claimed=claimed,
+        again_in=again_in,
+        drained=drained,
+        first_due=choice.rows[0]["first_due"],
+        suspects=lane.suspects,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +281,7 @@ class _Lane:
     now: datetime
     running: bool  # an attempt is under way; asked only where the lane has troubles
     stopped: bool  # senders rest
+    suspects: bool  # somebody who lost a lease is due
     seats: _Seats
 
 
@@ -283,6 +297,7 @@ async def _lane(fetch: Fetch, row: Any, wish: Wish, limits: LaneLimits) -> _Lane
         now=now["now"],
         running=bool(now["running"]),
         stopped=now["stopped"],
+        suspects=now["suspects"],
         seats=_Seats(left=left, kept=kept, free_at=now["free_at"] if waits else None),
     )
 

@@ -136,13 +136,15 @@ _JUDGE = text("""
 _MOVE = text("""
     UPDATE recipients r
        SET status = row.status, reason = row.reason, reply = coalesce(row.reply, r.reply), error = row.error,
-           due_at = now() + make_interval(secs => row.due_in),
+           -- What we stopped ourselves keeps its place among what waits.
+           due_at = CASE WHEN row.keeps_place THEN (SELECT started_at FROM attempts WHERE id = row.attempt_id)
+                         ELSE now() + make_interval(secs => row.due_in) END,
            tries = r.tries + CASE WHEN row.counts THEN 1 ELSE 0 END,
            updated_at = clock_timestamp(),
            finished_at = CASE WHEN row.final THEN clock_timestamp() END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            message_id text, position smallint, attempt_id text, status text, reason text, reply jsonb,
-           error jsonb, due_in float8, counts boolean, final boolean)
+           error jsonb, due_in float8, counts boolean, final boolean, keeps_place boolean)
      WHERE r.message_id = ANY(:messages) AND r.message_id = row.message_id AND r.position = row.position
        AND r.attempt_id = row.attempt_id AND coalesce(r.status) = :status
     RETURNING r.message_id, r.position
@@ -382,6 +384,7 @@ def _recipient_rows(closing: Closing) -> list[dict[str, Any]]:
             "due_in": verdict.due_in,
             "counts": verdict.counts,
             "final": verdict.status in FINAL,
+            "keeps_place": closing.outcome is Outcome.ABORTED and verdict.due_in == 0.0,
         }
         for verdict in closing.recipients
     ]

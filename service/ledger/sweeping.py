@@ -3,8 +3,9 @@
 A lease is a worker's right to a delivery; the worker renews it every third of its length.
 When it has run out, nobody knows what became of the worker: `rescue` judges its attempts by
 what the ledger saw of them. Before the fence nothing can have been sent, so the recipients
-are `deferred` and due at once; behind it the peer may have the message, so they are
-`uncertain`, and due after `uncertain_after` where the message says `resend`.
+are `deferred` and due at once, in the place among what waits that they had; behind it the
+peer may have the message, so they are `uncertain`, and due after `uncertain_after` where
+the message says `resend`.
 
 A delivery that loses its lease may be the reason for it (a poison message that kills its
 worker). From then on it is claimed alone, and after three leases lost alone it is `held`. One that has been
@@ -97,7 +98,8 @@ _JUDGE = text("""
 _MOVE = text("""
     UPDATE recipients r
        SET status = row.status, reason = row.reason, error = row.error, updated_at = clock_timestamp(),
-           due_at = now() + make_interval(secs => row.due_in)
+           due_at = CASE WHEN row.due_in > 0 THEN now() + make_interval(secs => row.due_in)
+                         WHEN row.due_in = 0 THEN (SELECT started_at FROM attempts WHERE id = row.id) END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row(
            id text, status text, reason text, error jsonb, due_in float8)
      WHERE r.attempt_id = row.id AND r.status = 'sending'

@@ -212,6 +212,13 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("due_at IS NOT NULL"),
     ),
+    # Who lost a lease and is due: nearly always empty, so a claim sees at once that there is nobody.
+    Index(
+        "ix_deliveries_suspects",
+        "lane",
+        "due_at",
+        postgresql_where=text("lost > 0 AND due_at IS NOT NULL"),
+    ),
     Index("ix_deliveries_open", "expires_at", postgresql_where=text("finished_at IS NULL")),
     postgresql_with={"fillfactor": "80"},
 )

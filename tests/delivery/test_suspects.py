@@ -35,39 +35,82 @@ def test_who_lost_more_leases_is_alone_for_longer() -> None:
     assert [seconds_alone(lost) for lost in (1, 2, 3, 4, 1_000_000)] == [0.4, 3.2, 25.6, 60.0, 60.0]
 
 
-async def test_one_at_a_time() -> None:
-    """Whom another claim brought meanwhile is not taken, and the end of the first rings once."""
-    suspects = Suspects(Ledger().acquit)
-    rung: list[str] = []
-    first, second = a_suspect(attempt_id="att_1", lost=9), a_suspect(attempt_id="att_2", lost=9)
-    assert suspects.begin(first)
-    assert not suspects.begin(second)
-    suspects.wait(lambda: rung.append("rung"))
+class Lane:
+    """Counts how often it is rung."""
 
-    suspects.over(second)
-    assert suspects.in_hand
-    assert rung == []
-    suspects.over(first)
-    assert not suspects.in_hand
-    suspects.over(first)
-    assert rung == ["rung"]
-    assert suspects.begin(second)
-    suspects.over(second)
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+
+async def test_one_at_a_time() -> None:
+    """Lanes have their turns in the order in which they asked, the next one when a suspect has come to its end."""
+    suspects = Suspects(Ledger().acquit)
+    first, second, third = Lane(), Lane(), Lane()
+    carried = a_suspect(attempt_id="att_1", lost=9)
+    assert suspects.ask(first.ring)
+    assert suspects.ask(first.ring)
+    assert not suspects.ask(second.ring)
+    assert not suspects.ask(third.ring)
+    suspects.begin(carried)
+    assert not suspects.ask(first.ring)  # it has another one
+    suspects.pass_on(first.ring)
+    suspects.pass_on(second.ring)
+    suspects.over(a_suspect(attempt_id="att_2"))
+    assert second.rung == 0
+
+    suspects.over(carried)
+    assert [first.rung, second.rung, third.rung] == [0, 1, 0]
+    assert suspects.is_turn_of(second.ring)
+    assert not suspects.is_turn_of(first.ring)
+    suspects.pass_on(second.ring)  # there was none
+    assert suspects.is_turn_of(third.ring)
+    suspects.over(carried)
+    assert suspects.is_turn_of(third.ring)
+    suspects.pass_on(third.ring)
+    assert suspects.is_turn_of(first.ring)
+    suspects.pass_on(first.ring)
+    assert suspects.ask(second.ring)
+    assert [first.rung, second.rung, third.rung] == [1, 1, 1]
+    suspects.pass_on(second.ring)
+
+
+async def test_a_turn_that_nobody_uses_is_passed_on() -> None:
+    """A lane whose sessions are all busy does not keep the others waiting; one whose claim is under way does."""
+    suspects = Suspects(Ledger().acquit)
+    busy, claiming, waiting = Lane(), Lane(), Lane()
+    assert suspects.ask(busy.ring)
+    assert not suspects.ask(claiming.ring)
+    await eventually(lambda: suspects.is_turn_of(claiming.ring))
+    suspects.hold(claiming.ring)
+    assert not suspects.ask(waiting.ring)
+
+    await asyncio.sleep(0.6)  # longer than an unused turn
+    assert suspects.is_turn_of(claiming.ring)
+    suspects.pass_on(claiming.ring)
+    assert suspects.is_turn_of(waiting.ring)
+    suspects.pass_on(waiting.ring)
 
 
 async def test_who_is_carried_for_long_is_acquitted() -> None:
     """The ledger hears of it first, asked again where it was away; then the next may come, and the end is nobody's."""
-    ledger, rung = Ledger(away=1), asyncio.Event()
+    ledger, lane, next_lane = Ledger(away=1), Lane(), Lane()
     suspects = Suspects(ledger.acquit)
     first, second = a_suspect(attempt_id="att_1"), a_suspect(attempt_id="att_2", lost=9)
+    assert suspects.ask(lane.ring)
     suspects.begin(first)
-    suspects.wait(rung.set)
+    assert not suspects.ask(next_lane.ring)
 
-    await eventually(rung.is_set)
+    await eventually(lambda: next_lane.rung)
 
     assert ledger.acquitted == ["att_1"]
-    assert suspects.begin(second)
+    assert suspects.is_turn_of(next_lane.ring)
+    suspects.begin(second)
     suspects.over(first)
-    assert suspects.in_hand
+    assert not suspects.ask(lane.ring)
     suspects.over(second)
     assert ledger.acquitted == ["att_1"]
+    assert lane.rung == 1
+    suspects.pass_on(lane.ring)

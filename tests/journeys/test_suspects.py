@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
+
 from tests.house import Door, configuration, copies, processes, smarthost
 from tests.peer import ScriptedPeer
 from tests.waiting import eventually
@@ -82,3 +84,51 @@ async def test_suspects_of_a_stalled_lane_keep_no_other_lane(
                     await door.in_state(message_id, "sent", within=60.0)
                     assert copies(well, recipient) == 1
                 never.set()
+
+
+async def test_suspects_do_not_wait_for_the_end_of_a_backlog(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """What was in hand goes before a backlog that came behind it, also where sessions never come to rest."""
+    async with ScriptedPeer() as peer:
+        first = asyncio.Event()
+        peer.on("data", until=first, times=2)
+        route = smarthost(peer, limits={"connections": 2})
+        with processes(tmp_path, configuration(database_url, redis_url, routes=[route])) as house:
+            house.start_api()
+            worker = house.start_worker()
+            async with house.door() as door:
+                in_hand = [await door.submit(to=f"first{n}@example.com") for n in range(2)]
+                await eventually(lambda: under_way(peer) == 2, within=30.0)
+                worker.kill()
+                worker.wait()
+                first.set()
+                await eventually(lambda: under_way(peer) == 0)
+                many = [
+                    {"from": "noreply@contoso.com", "to": [f"b{n}@example.com"], "text": "x"}
+                    for n in range(400)
+                ]
+                answer = await door.client.post("/messages/batch", json=many)
+                assert answer.status_code == 202, answer.text
+                last = answer.json()["data"][-1]["id"]
+                await lapsed(database_url)
+                house.start_worker()
+                await door.in_state(last, "sent", within=60.0)
+                for message_id in in_hand:
+                    await door.in_state(message_id, "sent")
+
+        places = [place for place, taken in enumerate(peer.taken) if taken.rcpts[0].startswith("first")]
+        assert len(places) == 2
+        assert max(places) < 200
+
+
+async def lapsed(database_url: str) -> None:
+    """Wait until the leases of the worker that was killed are over."""
+    connection = await asyncpg.connect(database_url)
+    open_leases = "SELECT count(*) FROM attempts WHERE lease_until > clock_timestamp()"
+
+    async def over() -> bool:
+        return bool(await connection.fetchval(open_leases) == 0)
+
+    await eventually(over, within=30.0)
+    await connection.close()

@@ -301,3 +301,28 @@ async def test_an_idempotency_key_is_reserved_with_the_message(ledger: Ledger) -
 
     assert answers == [Accepted(), Replayed(first.reservations[0].answer), KeyReused()]
     assert not isinstance(answers[1], Busy)
+
+
+@pytest.mark.parametrize("how", ["its worker died", "a planned restart"])
+async def test_what_was_in_hand_keeps_its_place(ledger: Ledger, how: str) -> None:
+    """A delivery that its worker could not finish goes before what has waited behind it, not after all of it."""
+    first = await accepted(ledger)
+    (taken,) = (await claim(ledger, lease=GONE if how == "its worker died" else 30.0)).claimed
+    behind = [await accepted(ledger, to=(f"{n}@example.com",)) for n in range(3)]
+    if how == "its worker died":
+        await rescued(ledger)
+    else:
+        await ledger.close(
+            a_closing(
+                taken,
+                Status.QUEUED,
+                due_in=0.0,
+                error={"code": "aborted"},
+                reply=None,
+            )
+        )
+
+    (again,) = (await claim(ledger, more=1)).claimed
+
+    assert again.message_id == first
+    assert [each.message_id for each in (await claim(ledger)).claimed] == behind
