@@ -534,7 +534,9 @@ async def test_a_worker_that_ends_with_deliveries_at_hand(
                 worker.send_signal(getattr(signal, how.partition(",")[0]))
                 if how == "SIGSTOP":
                     await _without_leases(database_url, house)
-                    begun = len(peer.transactions)
+                    while begun != len(peer.transactions):  # what the sweeper had under way comes to the gate
+                        begun = len(peer.transactions)
+                        await asyncio.sleep(0.5)
                 elif stalled:
                     assert await asyncio.to_thread(worker.wait, 30) == 0
                 peer.behave()
@@ -575,6 +577,7 @@ async def _without_leases(database_url: str, house: Processes) -> None:
 
     await eventually(swept, within=30.0)
     sweeper.kill()
+    await asyncio.to_thread(sweeper.wait)
 
 
 async def _attempts(database_url: str) -> list[Any]:

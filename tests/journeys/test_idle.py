@@ -69,13 +69,16 @@ async def test_an_idle_worker_leaves_the_database_alone(
     with processes(tmp_path, given) as house:
         house.start_worker()
         await _told(house, "worker-0.log", "worker.started")
-        await asyncio.sleep(3)  # its first looks are over and counted: PostgreSQL counts once a second
-        before = await _transactions(database_url)
-        await asyncio.sleep(6)
-        asked = await _transactions(database_url) - before
+        # What a connection did at the start, PostgreSQL may count when it is used again: later windows say it.
+        for _ in range(4):
+            before = await _transactions(database_url)
+            await asyncio.sleep(6)
+            asked = await _transactions(database_url) - before
+            if asked <= 40:
+                break
 
     # 13 are usual. A tick for each lane would be 240.
-    assert 1 <= asked <= 60
+    assert 1 <= asked <= 40
 
 
 _LOGIN = {
