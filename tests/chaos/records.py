@@ -43,7 +43,7 @@ _MESSAGES = """
 
 _ATTEMPTS = """
     SELECT a.id, a.number, a.delivery_id, a.phase, a.outcome, a.recipients, a.reply, a.error ->> 'code' AS fault,
-           a.session_id, a.session_message, a.size, a.sha256, m.idempotency_key AS key,
+           a.session_id, a.session_message, a.size, a.sha256, a.started_at, m.idempotency_key AS key,
            s.facts ->> 'local_address' AS client
       FROM attempts a JOIN messages m ON m.id = a.message_id LEFT JOIN sessions s ON s.id = a.session_id
      WHERE $1::text[] IS NULL OR m.idempotency_key = ANY($1) ORDER BY a.id
@@ -236,10 +236,8 @@ class _Story:
             ]
             pairs.append((attempt, found[0] if found else None))
             left = [each for each in left if each not in found]
-        # Who was killed could not say on which session it was: of these the order decides.
-        lost = [each for each in unnamed if each["fault"] in _LOST]
-        pairs += zip(lost, left, strict=False)
-        left = left[len(lost) :]
+        named, left = by_time([each for each in unnamed if each["fault"] in _LOST], left)
+        pairs += named
         for each in left:
             self._wrong(
                 f"a transaction of session {each.session} has no attempt ({len(self.attempts)} attempts)"
@@ -258,6 +256,31 @@ class _Story:
 
 #: What an attempt of a worker says that could not write its own closing.
 _LOST = frozenset({"lease_lost", "lease_lost_after_dot", "crashed_repeatedly"})
+
+
+def by_time(
+    attempts: Sequence[Any], transactions: Sequence[Transaction]
+) -> tuple[list[tuple[Any, Transaction]], list[Transaction]]:
+    """Find the transactions of attempts whose worker was killed, and could not say on which session they were.
+
+    A transaction is that of the last attempt for its recipients that had begun before it: an attempt may have been
+    lost before it came to a peer, and the next one behind its dot. What belongs to none is given, too.
+    """
+    free, pairs, left = sorted(attempts, key=lambda each: each["started_at"]), [], []
+    for transaction in sorted(transactions, key=lambda each: each.begun_at):
+        named = {path for path, _ in transaction.rcpts}
+        mine = [
+            each
+            for each in free
+            if each["started_at"] <= transaction.begun_at
+            and named <= {recipient["email"] for recipient in json.loads(each["recipients"])}
+        ]
+        if mine:
+            free.remove(mine[-1])
+            pairs.append((mine[-1], transaction))
+        else:
+            left.append(transaction)
+    return pairs, left
 
 
 def differences(attempt: Any, seen: Transaction | None) -> list[str]:

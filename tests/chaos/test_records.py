@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.records import differences, same
+from tests.chaos.records import by_time, differences, same
 from tests.chaos.registry import Row
 from tests.chaos.report import write
 from tests.chaos.storm import fullest
@@ -75,6 +75,26 @@ def test_what_differs_is_named(attempt: dict[str, Any], transaction: dict[str, A
     found = differences(an_attempt(**attempt), a_transaction(**transaction))
 
     assert word in "; ".join(found)
+
+
+def test_a_lost_attempt_has_the_transaction_that_began_after_it() -> None:
+    """Of two attempts whose worker was killed, one that never came to a peer is not taken for the one that did."""
+    began = datetime(2026, 11, 26, 7, 0, tzinfo=UTC)
+    never, there, other = (
+        an_attempt(number=number, started_at=began + timedelta(seconds=after), **more)
+        for number, after, more in (
+            (1, 0, {}),
+            (2, 10, {}),
+            (3, 11, {"recipients": json.dumps([{"email": "bea@example.com"}])}),
+        )
+    )
+    seen = a_transaction(begun_at=began + timedelta(seconds=12))
+    nobodys = a_transaction(begun_at=began - timedelta(seconds=1))
+
+    pairs, left = by_time([never, there, other], [nobodys, seen])
+
+    assert pairs == [(there, seen)]
+    assert left == [nobodys]
 
 
 def test_sent_without_a_transaction() -> None:
