@@ -12,16 +12,14 @@ down_revision = "0006"
 
 NAME = "ix_deliveries_suspects"
 
-UNUSABLE = sa.text(
-    "SELECT 1 FROM pg_index JOIN pg_class ON oid = indexrelid"
-    " WHERE relname = :name AND relnamespace = current_schema()::regnamespace AND NOT indisvalid"
-)
+_INVALID = sa.text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
 
 
 def upgrade() -> None:
-    """Build the index."""
+    """Build the index; that stops nobody, and waits for as long as the oldest transaction lasts."""
     with op.get_context().autocommit_block():
-        if op.get_bind().execute(UNUSABLE, {"name": NAME}).first():
+        op.execute("SET lock_timeout = 0")
+        if not op.get_context().as_sql and op.get_bind().scalar(_INVALID, {"name": NAME}):
             op.drop_index(NAME, "deliveries", postgresql_concurrently=True)
         op.create_index(
             NAME,
@@ -31,6 +29,7 @@ def upgrade() -> None:
             postgresql_concurrently=True,
             if_not_exists=True,
         )
+        op.execute("RESET lock_timeout")
 
 
 def downgrade() -> None:

@@ -150,6 +150,27 @@ async def test_an_upgrade_gives_way(empty_database_url: str, revision: str, held
         assert await other.fetchval(MISSING) == 0
 
 
+async def test_the_building_of_an_index_waits_and_is_not_begun_again(empty_database_url: str) -> None:
+    """A transaction that lasts longer than the upgrade's patience is waited for once; the others go on meanwhile."""
+    url = empty_database_url
+    await asyncio.to_thread(to_revision, url, "0006")
+    began = "SELECT max(query_start) FROM pg_stat_activity WHERE application_name = 'postroom-migrate'"
+
+    async with connected(url) as holder, connected(url) as other:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE deliveries IN ROW EXCLUSIVE MODE")
+            upgrading = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+            await eventually(lambda: waits(other), within=60)
+            first = await other.fetchval(began)
+            await old.accept(other, "-through")
+            await asyncio.sleep(2.5)  # three times its patience
+            assert await other.fetchval(began) == first
+            assert not upgrading.done()
+
+        assert await upgrading == migrate.head()
+        assert await other.fetchval("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+
+
 async def waits(db: asyncpg.Connection) -> bool:
     return bool(
         await db.fetchval(
